@@ -1,0 +1,10 @@
+//! Pulsecheck as a library: the pure middle (facts, judge, report) and the adapters around it. See ARCHITECTURE.md.
+
+pub mod clock;
+pub mod expr;
+pub mod facts;
+pub mod host;
+pub mod kinds;
+pub mod records;
+pub mod redact;
+pub mod settings;
