@@ -4,6 +4,7 @@ pub mod clock;
 pub mod expr;
 pub mod facts;
 pub mod host;
+pub mod judge;
 pub mod kinds;
 pub mod records;
 pub mod redact;

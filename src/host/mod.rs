@@ -7,9 +7,9 @@ pub mod net;
 pub mod procs;
 pub mod spawn;
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use std::collections::BTreeMap;
 
 use crate::clock::{Clock, Now};
 use crate::facts::Unread;
