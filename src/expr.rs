@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
-use crate::records::CheckView;
 use crate::facts::CheckName;
+use crate::records::CheckView;
 
 /// A place where an expression may stand, and the names it may use there.
 pub trait Place: Send + Sync + 'static {
