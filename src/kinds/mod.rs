@@ -2,6 +2,9 @@
 //! its documentation and its tests; it stands in [`KINDS`] with one line.
 
 pub mod common;
+mod expiry;
+mod remote;
+pub mod tls;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
