@@ -4,6 +4,7 @@
 pub mod common;
 mod expiry;
 mod remote;
+pub mod tcp;
 pub mod tls;
 
 use std::collections::BTreeMap;

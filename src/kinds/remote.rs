@@ -6,8 +6,10 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::Cx;
-use crate::facts::{Blame, Unread};
+use super::{Cx, ReasonDoc, ReasonOutcome};
+use crate::clean;
+use crate::facts::{Blame, Edge, Facts, Scale, Subject, Unit, Unread, Worse};
+use crate::settings::Dur;
 
 /// Nesting beyond this is refused.
 pub(super) const MAX_JSON_DEPTH: usize = 64;
@@ -37,6 +39,50 @@ fn never_connected(code: &str) -> bool {
 /// Milliseconds, as a fact.
 pub(super) fn millis(took: Duration) -> u64 {
     u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The reason of the warn band of `elapsed_ms`.
+pub(super) const SLOW: ReasonDoc = ReasonDoc {
+    code: "slow",
+    outcome: ReasonOutcome::Warn,
+    settled: false,
+    about: "it took longer than `warn_after`",
+    action: "see what slows it down",
+    needs_human: false,
+};
+/// The reason of the fail band of `elapsed_ms`.
+pub(super) const TOO_SLOW: ReasonDoc = ReasonDoc {
+    code: "too_slow",
+    outcome: ReasonOutcome::Fail,
+    settled: false,
+    about: "it took longer than `fail_after`",
+    action: "see what slows it down",
+    needs_human: false,
+};
+
+/// The gauge `elapsed_ms` with its bands.
+pub(super) fn put_elapsed(facts: &mut Facts, took: Duration, warn: Option<Dur>, fail: Option<Dur>) {
+    let edge = |after: Option<Dur>, code: &'static str| {
+        after.map(|after| Edge { at: after.0.as_secs_f64() * 1_000.0, code: code.into(), settled: false })
+    };
+    let scale = Scale {
+        unit: Unit::None,
+        worse: Worse::Above,
+        warn: edge(warn, SLOW.code),
+        fail: edge(fail, TOO_SLOW.code),
+        says: clean!("answered in {} ms", millis(took)),
+        episode: None,
+    };
+    facts.gauge(&Subject::none(), "elapsed_ms", millis(took), scale);
+}
+
+/// Reports latency bands that contradict each other.
+pub(super) fn validate_latency(warn: Option<Dur>, fail: Option<Dur>, report: &mut dyn FnMut(&str, String)) {
+    if let (Some(warn), Some(fail)) = (warn, fail)
+        && fail <= warn
+    {
+        report("fail_after", "`fail_after` must be longer than `warn_after`".to_owned());
+    }
 }
 
 /// Reads JSON, at most [`MAX_JSON_DEPTH`] deep; the error is a fragment without any of the text.

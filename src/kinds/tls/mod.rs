@@ -477,8 +477,8 @@ type InFile = (Vec<Certificate>, usize);
 
 async fn look_at_files(settings: &Settings, cx: &Cx, pattern: &PathGlob, deadline: Instant, fetched: &mut Fetched) {
     let now = cx.now.wall;
-    let full = cx.host.expand(&pattern.0);
-    let read = cx.host.lane(&pattern.0, deadline, move || -> Result<(Vec<(PathBuf, Result<InFile, Unread>)>, bool), Unread> {
+    let full = cx.host.expand(pattern.as_str());
+    let read = cx.host.lane(pattern.as_str(), deadline, move || -> Result<(Vec<(PathBuf, Result<InFile, Unread>)>, bool), Unread> {
         let (paths, more) = files::glob(&full, MAX_FILES)?;
         let read = paths.into_iter().map(|path| {
             let found = certificates_in(&path);
@@ -489,16 +489,16 @@ async fn look_at_files(settings: &Settings, cx: &Cx, pattern: &PathGlob, deadlin
     let (read, more) = match read.await.and_then(|inner| inner) {
         Ok(read) => read,
         Err(unread) => {
-            fetched.unread.insert(Subject::new(&pattern.0), unread);
+            fetched.unread.insert(Subject::new(pattern.as_str()), unread);
             return;
         }
     };
     if read.is_empty() {
-        let said = clean!("no file matches `{}`", pattern.0);
-        fetched.unread.insert(Subject::new(&pattern.0), Unread::target("missing", said));
+        let said = clean!("no file matches `{}`", pattern.as_str());
+        fetched.unread.insert(Subject::new(pattern.as_str()), Unread::target("missing", said));
     }
     if more {
-        fetched.facts.info(&Subject::new(&pattern.0), "left_out", "files");
+        fetched.facts.info(&Subject::new(pattern.as_str()), "left_out", "files");
     }
     for (path, found) in read {
         let path = path.display().to_string();
