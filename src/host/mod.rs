@@ -10,6 +10,7 @@ pub mod roots;
 mod secrets;
 pub mod spawn;
 pub mod statefs;
+pub mod tls;
 pub mod trust;
 
 use std::ffi::{OsStr, OsString};

@@ -2,6 +2,10 @@
 //! its documentation and its tests; it stands in [`KINDS`] with one line.
 
 pub mod common;
+mod expiry;
+mod remote;
+pub mod tcp;
+pub mod tls;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
