@@ -2,6 +2,8 @@
 //! its documentation and its tests; it stands in [`KINDS`] with one line.
 
 pub mod common;
+pub mod files;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -23,7 +25,7 @@ use crate::records::{CheckView, Execution};
 use crate::redact::Clean;
 
 /// Every kind this build knows, by name. One line a kind.
-pub static KINDS: &[&dyn AnyKind] = &[];
+pub static KINDS: &[&dyn AnyKind] = &[&Entry::<files::Files>::NEW];
 
 /// The kind called `name`.
 #[must_use]
