@@ -3,6 +3,7 @@
 
 pub mod common;
 pub mod files;
+pub mod system;
 mod words;
 
 use std::collections::BTreeMap;
@@ -25,7 +26,7 @@ use crate::records::{CheckView, Execution};
 use crate::redact::Clean;
 
 /// Every kind this build knows, by name. One line a kind.
-pub static KINDS: &[&dyn AnyKind] = &[&Entry::<files::Files>::NEW];
+pub static KINDS: &[&dyn AnyKind] = &[&Entry::<files::Files>::NEW, &Entry::<system::System>::NEW];
 
 /// The kind called `name`.
 #[must_use]
