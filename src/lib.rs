@@ -8,4 +8,5 @@ pub mod judge;
 pub mod kinds;
 pub mod records;
 pub mod redact;
+pub mod report;
 pub mod settings;

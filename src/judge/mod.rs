@@ -8,6 +8,7 @@ pub mod incident;
 mod mute;
 pub mod notice;
 pub mod policy;
+pub mod rank;
 mod reason;
 #[cfg(test)]
 mod tests;
