@@ -1,6 +1,7 @@
 //! What can be looked at. A kind is one file (or folder) that carries its settings, its `fetch`, its pure `assess`,
 //! its documentation and its tests; it stands in [`KINDS`] with one line.
 
+pub mod command;
 pub mod common;
 pub mod files;
 pub mod system;
@@ -26,7 +27,8 @@ use crate::records::{CheckView, Execution};
 use crate::redact::Clean;
 
 /// Every kind this build knows, by name. One line a kind.
-pub static KINDS: &[&dyn AnyKind] = &[&Entry::<files::Files>::NEW, &Entry::<system::System>::NEW];
+pub static KINDS: &[&dyn AnyKind] =
+    &[&Entry::<command::Command>::NEW, &Entry::<files::Files>::NEW, &Entry::<system::System>::NEW];
 
 /// The kind called `name`.
 #[must_use]
