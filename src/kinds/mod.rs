@@ -1,11 +1,15 @@
 //! What can be looked at. A kind is one file (or folder) that carries its settings, its `fetch`, its pure `assess`,
 //! its documentation and its tests; it stands in [`KINDS`] with one line.
 
+pub mod command;
 pub mod common;
 mod expiry;
 mod remote;
 pub mod tcp;
 pub mod tls;
+pub mod files;
+pub mod system;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -27,7 +31,8 @@ use crate::records::{CheckView, Execution};
 use crate::redact::Clean;
 
 /// Every kind this build knows, by name. One line a kind.
-pub static KINDS: &[&dyn AnyKind] = &[];
+pub static KINDS: &[&dyn AnyKind] =
+    &[&Entry::<command::Command>::NEW, &Entry::<files::Files>::NEW, &Entry::<system::System>::NEW];
 
 /// The kind called `name`.
 #[must_use]
