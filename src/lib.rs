@@ -9,4 +9,5 @@ pub mod kinds;
 pub mod read;
 pub mod records;
 pub mod redact;
+pub mod report;
 pub mod settings;
