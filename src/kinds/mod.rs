@@ -2,6 +2,13 @@
 //! its documentation and its tests; it stands in [`KINDS`] with one line.
 
 pub mod common;
+pub mod freshness;
+mod ledger;
+pub mod output;
+pub mod rule;
+#[cfg(test)]
+mod testing;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -23,7 +30,11 @@ use crate::records::{CheckView, Execution};
 use crate::redact::Clean;
 
 /// Every kind this build knows, by name. One line a kind.
-pub static KINDS: &[&dyn AnyKind] = &[];
+pub static KINDS: &[&dyn AnyKind] = &[
+    &Entry::<freshness::Freshness>::NEW,
+    &Entry::<output::Output>::NEW,
+    &Entry::<rule::Rule>::NEW,
+];
 
 /// The kind called `name`.
 #[must_use]
