@@ -6,6 +6,7 @@ pub mod facts;
 pub mod host;
 pub mod judge;
 pub mod kinds;
+pub mod read;
 pub mod records;
 pub mod redact;
 pub mod report;

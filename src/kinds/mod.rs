@@ -9,6 +9,12 @@ pub mod tcp;
 pub mod tls;
 pub mod files;
 pub mod system;
+pub mod freshness;
+mod ledger;
+pub mod output;
+pub mod rule;
+#[cfg(test)]
+mod testing;
 mod words;
 
 use std::collections::BTreeMap;
@@ -33,6 +39,11 @@ use crate::redact::Clean;
 /// Every kind this build knows, by name. One line a kind.
 pub static KINDS: &[&dyn AnyKind] =
     &[&Entry::<command::Command>::NEW, &Entry::<files::Files>::NEW, &Entry::<system::System>::NEW];
+pub static KINDS: &[&dyn AnyKind] = &[
+    &Entry::<freshness::Freshness>::NEW,
+    &Entry::<output::Output>::NEW,
+    &Entry::<rule::Rule>::NEW,
+];
 
 /// The kind called `name`.
 #[must_use]
