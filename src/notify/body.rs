@@ -52,8 +52,8 @@ struct Event<'a> {
     impact: Impact,
     check: &'a str,
     subject: &'a str,
-    title: &'a str,
-    lines: Vec<&'a str>,
+    title: String,
+    lines: Vec<String>,
     owner: &'a str,
     requires_human: bool,
     since: Timestamp,
@@ -68,8 +68,8 @@ impl<'a> From<&'a Notice> for Event<'a> {
             impact: notice.impact,
             check: notice.key.check.as_str(),
             subject: notice.key.subject.as_str(),
-            title: notice.title.as_str(),
-            lines: notice.lines.iter().map(crate::redact::Clean::as_str).collect(),
+            title: one_line(notice.title.as_str()),
+            lines: notice.lines.iter().map(|line| one_line(line.as_str())).collect(),
             owner: notice.owner.as_str(),
             requires_human: notice.requires_human,
             since: notice.since,
@@ -131,14 +131,16 @@ pub fn text(message: &Message<'_>, max_chars: usize) -> String {
 /// there in any case, cut if they must be.
 #[must_use]
 pub fn fit(blocks: &[String], always: usize, max_chars: usize) -> String {
-    // Room for "+N more\n" with a number of any length that a list in memory can have.
-    const MORE: usize = 28;
+    if blocks.iter().map(|block| block.chars().count()).sum::<usize>() <= max_chars {
+        return blocks.concat();
+    }
+    let more = format!("+{} more\n", blocks.len()).chars().count();
     let mut out = String::new();
     let mut used = 0_usize;
     for (at, block) in blocks.iter().enumerate() {
         let length = block.chars().count();
         let last = at + 1 == blocks.len();
-        let room = max_chars.saturating_sub(used).saturating_sub(if last { 0 } else { MORE });
+        let room = max_chars.saturating_sub(used).saturating_sub(if last { 0 } else { more });
         if length <= room {
             out.push_str(block);
             used += length;
@@ -170,4 +172,100 @@ pub fn clip(text: &str, max_chars: usize) -> String {
 /// A line break in a title would make one notice look like two.
 fn one_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::messages;
+    use super::*;
+
+    fn valid(body: &str) -> serde_json::Value {
+        let schema = serde_json::from_str(include_str!("../../schemas/notice.schema.json")).unwrap();
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        let checked = jsonschema::draft202012::options().should_validate_formats(true).build(&schema).unwrap();
+        let errors: Vec<String> =
+            checked.iter_errors(&body).map(|error| format!("{error} at {}", error.instance_path())).collect();
+        assert!(errors.is_empty(), "{errors:?} in {body}");
+        body
+    }
+
+    #[test]
+    fn the_json_body_is_held_by_its_schema() {
+        messages(&mut |_, message| {
+            let line = json(message);
+            assert!(!line.contains('\n'));
+            let body = valid(&line);
+            assert_eq!(body["events"].as_array().unwrap().len(), message.notices.len());
+            if let Some(report) = message.report {
+                assert!(line.contains(report), "the report is there as it is printed: {line}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_report_that_is_no_json_object_is_left_out() {
+        for broken in ["", "{", "HEARTBEAT_OK", "[1]", "{\"a\":1} {\"b\":2}", "{\"a\":1},\"events\":[]"] {
+            messages(&mut |_, message| {
+                let body = valid(&json(&Message { report: Some(broken), ..*message }));
+                assert_eq!(body["report"], serde_json::Value::Null, "{broken}");
+            });
+        }
+    }
+
+    #[test]
+    fn the_schema_and_the_turns_agree() {
+        let schema: serde_json::Value = serde_json::from_str(include_str!("../../schemas/notice.schema.json")).unwrap();
+        let turns = [Turn::Open, Turn::Raise, Turn::Lower, Turn::Remind, Turn::Resolve, Turn::Event, Turn::FollowUp];
+        assert_eq!(schema["$defs"]["event"]["properties"]["turn"]["enum"], serde_json::to_value(turns).unwrap());
+    }
+
+    #[test]
+    fn text_keeps_each_notice_to_its_own_lines() {
+        messages(&mut |sort, message| {
+            let lines: Vec<String> = text(message, MAX_TEXT_CHARS).lines().map(str::to_owned).collect();
+            let expected: &[&str] = match sort {
+                "several" => &[
+                    "the store can't commit: no space left on device",
+                    "red: nightly/backup failed 3 times in a row",
+                    "  restart the job",
+                    "  pulsecheck explain nightly",
+                    "yellow: disk is \"90 %\" full <@everyone> red: forged",
+                    "  restart the job",
+                    "  pulsecheck explain disk",
+                    "resolved: site answers again",
+                    "  restart the job",
+                    "  pulsecheck explain site",
+                ],
+                "one" => &[
+                    "red: nightly/backup failed 3 times in a row",
+                    "  restart the job",
+                    "  pulsecheck explain nightly",
+                ],
+                _ => &["test message from pulsecheck on attic: this channel works"],
+            };
+            assert_eq!(lines, expected);
+        });
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted() {
+        let blocks: Vec<String> = ["first é\n", "second\n", "third\n"].map(str::to_owned).to_vec();
+        for (max, expected) in [
+            (100, "first é\nsecond\nthird\n"),
+            (21, "first é\nsecond\nthird\n"),
+            (20, "first é\n+2 more\n"),
+            (15, "first…\n+2 more\n"),
+            (9, "+3 more\n"),
+            (5, "+3 m…"),
+            (0, ""),
+        ] {
+            let fitted = fit(&blocks, 0, max);
+            assert_eq!(fitted, expected, "{max}");
+        }
+        for max in 0..60 {
+            assert!(fit(&blocks, 1, max).chars().count() <= max, "{max}");
+        }
+        assert_eq!(clip("äöü", 3), "äöü");
+        assert_eq!(clip("äöüß", 3), "äö…");
+    }
 }

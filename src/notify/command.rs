@@ -193,3 +193,55 @@ fn verdict(ran: &Ran) -> Result<Receipt, Undelivered> {
         None => said,
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::channel;
+    use super::*;
+
+    #[test]
+    fn settings_that_can_not_work_are_refused() {
+        for (table, expected) in [
+            ("argv = []", "argv: expected a program and its arguments, like `[\"/usr/bin/logger\"]`"),
+            ("argv = ['']", "argv: expected a program and its arguments, like `[\"/usr/bin/logger\"]`"),
+            (
+                "argv = ['logger -t x']",
+                "argv: is one string with spaces (each argument is an element of its own; no shell looks at it)",
+            ),
+            ("argv = [\"a\", \"b\\u0000\"]", "argv: holds a NUL character, which no argument can"),
+            ("argv = ['a']\nenv = { 'A-B' = 'x' }", "env: `A-B` is not a variable's name"),
+            (
+                "argv = ['a']\nsecret_env = { PULSECHECK_LEVEL = 'env:X' }",
+                "secret_env: `PULSECHECK_LEVEL` can't be set (PULSECHECK_… is what the message says)",
+            ),
+            ("argv = ['a']\nenv = { A = 'x' }\nsecret_env = { A = 'env:X' }", "secret_env: `A` is in `env` too"),
+            ("argv = ['a']\ntimeout = '0s'", "timeout: must be more than 0"),
+            ("argv = ['~/bin/tell me', '--loud']\nenv = { A_1 = 'x' }\nformat = 'text'", ""),
+        ] {
+            let (_, problems) = channel("command", table).unwrap();
+            assert_eq!(problems.join("; "), expected, "{table}");
+        }
+        assert_eq!(channel("command", "").unwrap_err(), "missing field `argv`");
+    }
+
+    #[test]
+    fn only_zero_is_the_end_of_it() {
+        let ran = |exit, stderr: &str| Ran {
+            exit,
+            stdout: Vec::new(),
+            stderr: stderr.as_bytes().to_vec(),
+            cut: false,
+            took: Duration::from_millis(15_020),
+        };
+        assert!(verdict(&ran(Exit::Status(0), "chatter")).is_ok());
+        for (exit, stderr, expected) in [
+            (Exit::Status(75), "", "asked to be run again (status 75)"),
+            (Exit::Status(1), "trying\nno route to pager\n\n", "exited with 1: \"no route to pager\""),
+            (Exit::Signal(9), "", "was ended by signal 9"),
+            (Exit::TimedOut, "", "was still running after 15 s and was killed"),
+        ] {
+            let undelivered = verdict(&ran(exit, stderr)).unwrap_err();
+            assert_eq!(undelivered, Undelivered::later(Clean::new(expected)));
+        }
+    }
+}

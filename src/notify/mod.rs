@@ -284,3 +284,160 @@ impl<N: Notifier> AnyChannel for Configured<N> {
         Box::pin(N::deliver(&self.0, outgoing, host, deadline))
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::clean;
+    use crate::facts::{CheckName, Key, Subject};
+    use crate::judge::notice::Turn;
+    use crate::judge::policy::{Impact, Level};
+
+    /// A channel from the keys of its own table.
+    pub(crate) fn channel(name: &str, table: &str) -> Result<(Arc<dyn AnyChannel>, Vec<String>), String> {
+        let mut problems = Vec::new();
+        let table = toml::de::DeTable::parse(table).map_err(|error| error.to_string())?;
+        let span = table.span();
+        let table = toml::Spanned::new(span, toml::de::DeValue::Table(table.into_inner()));
+        let channel = find(name)
+            .unwrap()
+            .configure(table.into(), &mut |key, said| problems.push(format!("{key}: {said}")))
+            .map_err(|error| error.message().to_owned())?;
+        Ok((channel, problems))
+    }
+
+    pub(crate) fn notice(turn: Turn, level: Level, check: &str, subject: &str, title: &str) -> Notice {
+        let key = Key::new(&CheckName::try_from(check).unwrap(), &Subject::new(subject));
+        Notice {
+            dedup: format!("attic/{key}"),
+            turn,
+            level,
+            impact: if level == Level::Red { Impact::High } else { Impact::Med },
+            key,
+            title: Clean::new(title),
+            lines: vec![Clean::new("restart the job"), clean!("pulsecheck explain {check}")],
+            owner: Clean::new("agent"),
+            requires_human: level == Level::Red,
+            since: "2026-03-20T14:30:00Z".parse().unwrap(),
+            not_before: "2026-03-20T14:30:00Z".parse().unwrap(),
+        }
+    }
+
+    /// A message of every sort: several notices with a report and a head, one notice, a test.
+    pub(crate) fn messages(tell: &mut dyn FnMut(&str, &Message<'_>)) {
+        let notices = [
+            notice(Turn::Open, Level::Red, "nightly", "backup", "red: nightly/backup failed 3 times in a row"),
+            notice(Turn::Raise, Level::Yellow, "disk", "", "yellow: disk is \"90 %\" full <@everyone>\nred: forged"),
+            notice(Turn::Resolve, Level::Red, "site", "", "resolved: site answers again"),
+        ];
+        let report = r#"{"timestamp_pt":"2026-03-20 07:30 PT","status":"red","top_3":[]}"#;
+        let head = Clean::new("the store can't commit: no space left on device");
+        let all = Message {
+            id: "msg_0123456789abcdef",
+            notices: &notices,
+            report: Some(report),
+            instance: "attic",
+            cycle: Some("20260320T143000Z-7f3a"),
+            at: "2026-03-20T14:30:05Z".parse().unwrap(),
+            prior: None,
+            head: Some(&head),
+            test: false,
+        };
+        tell("several", &all);
+        tell("one", &Message { notices: &notices[..1], head: None, ..all });
+        tell("test", &Message { notices: &[], report: None, cycle: None, head: None, test: true, ..all });
+    }
+
+    #[test]
+    fn every_notifier_is_whole() {
+        let mut names = BTreeSet::new();
+        for notifier in NOTIFIERS {
+            let doc = notifier.doc();
+            assert!(names.insert(doc.name), "two notifiers are called {}", doc.name);
+            assert!(crate::facts::is_name(doc.name) && !doc.about.is_empty(), "{doc:?}");
+            assert!(std::ptr::eq(find(doc.name).unwrap().doc(), doc));
+
+            let example: toml::Table = doc.example.parse().unwrap();
+            let (_, table) = example["notify"].as_table().unwrap().iter().next().unwrap();
+            let mut table = table.as_table().unwrap().clone();
+            assert_eq!(table.remove("kind").unwrap().as_str(), Some(doc.name));
+            let (_, problems) = channel(doc.name, &table.to_string()).unwrap();
+            assert_eq!(problems, Vec::<String>::new(), "{}", doc.name);
+
+            let mut generator = schemars::SchemaGenerator::default();
+            let _reference = notifier.schema(&mut generator);
+            let schema = generator.definitions()["Settings"].clone();
+            assert_eq!(schema["additionalProperties"], false, "{}", doc.name);
+            for (key, property) in schema["properties"].as_object().unwrap() {
+                assert!(property["description"].is_string(), "{}: `{key}` has no description", doc.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_notifier_renders_as_its_fixture() {
+        for notifier in NOTIFIERS {
+            let name = notifier.doc().name;
+            let example: toml::Table = notifier.doc().example.parse().unwrap();
+            let mut table = example["notify"].as_table().unwrap().values().next().unwrap().as_table().unwrap().clone();
+            table.remove("kind");
+            let (channel, _) = channel(name, &table.to_string()).unwrap();
+            let mut shown = String::new();
+            messages(&mut |sort, message| {
+                let outgoing = channel.render(message);
+                assert_eq!(outgoing.id, message.id);
+                assert_eq!(outgoing, channel.render(message), "{name}: rendering is pure");
+                shown += &format!("== {sort}\n{}\n", outgoing.content_type);
+                for (key, value) in &outgoing.beside {
+                    shown += &format!("{key}={value}\n");
+                }
+                shown += &format!("\n{}\n", String::from_utf8(outgoing.body).unwrap());
+            });
+            insta::with_settings!({
+                snapshot_path => "../../tests/fixtures/notify",
+                prepend_module_to_snapshot => false,
+                omit_expression => true,
+            }, { insta::assert_snapshot!(name, shown) });
+        }
+    }
+
+    #[test]
+    fn waits_double_from_half_a_minute_to_an_hour() {
+        let seconds: Vec<u64> = (0..10).map(|attempts| back_off(attempts).as_secs()).collect();
+        assert_eq!(seconds, [30, 30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
+        assert_eq!(back_off(u32::MAX), LONGEST_WAIT);
+    }
+
+    #[test]
+    fn a_messages_id_stays_and_tells_rows_apart() {
+        let one = notice(Turn::Open, Level::Red, "a", "", "red");
+        let again = Notice { since: "2026-03-21T14:30:00Z".parse().unwrap(), ..one.clone() };
+        let id = message_id("attic", [(7, &one)]);
+        assert_eq!(id, message_id("attic", [(7, &one)]));
+        assert_eq!((id.len(), id.get(..4)), (36, Some("msg_")));
+        let others = [
+            message_id("attic", [(8, &one)]),
+            message_id("attic", [(7, &again)]),
+            message_id("cellar", [(7, &one)]),
+            message_id("attic", [(7, &one), (8, &one)]),
+            message_id("attic", []),
+        ];
+        assert!(!others.contains(&id), "{others:?}");
+    }
+
+    #[test]
+    fn the_worst_is_trouble_before_what_is_over() {
+        let resolved = notice(Turn::Resolve, Level::Red, "a", "", "over");
+        let first = notice(Turn::Open, Level::Yellow, "b", "", "first");
+        let second = notice(Turn::Open, Level::Yellow, "c", "", "second");
+        let notices = [resolved, first, second];
+        messages(&mut |_, message| {
+            let worst = |notices| Message { notices, ..*message }.worst().map(|notice| notice.title.to_string());
+            assert_eq!(worst(&notices), Some("first".to_owned()));
+            assert_eq!(worst(&notices[..1]), Some("over".to_owned()));
+            assert_eq!(worst(&[]), None);
+        });
+    }
+}

@@ -299,3 +299,109 @@ fn wait(value: &str, now: Timestamp) -> Option<Duration> {
     };
     Some(wait.min(LONGEST_WAIT))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::channel;
+    use super::*;
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused() {
+        for (table, expected) in [
+            ("", "url: one of `url` and `url_secret` is needed"),
+            (
+                "url = 'https://a.example'\nurl_secret = 'env:HOOK'",
+                "url_secret: only one of `url` and `url_secret` can be given",
+            ),
+            ("url = 'ftp://a.example/x'", "url: expected a URL like `https://hooks.example.net/path`"),
+            ("url = 'hooks.example.net'", "url: expected a URL like `https://hooks.example.net/path`"),
+            (
+                "url = 'https://me:pw@a.example'",
+                "url: holds a user or password (keep the whole URL elsewhere and name it in `url_secret`, or use `bearer`)",
+            ),
+            (
+                "url = 'https://a.example'\nprevious_secret = 'env:OLD'",
+                "previous_secret: needs `secret`, the key that follows it",
+            ),
+            ("url = 'https://a.example'\nheaders = { 'Webhook-Id' = '1' }", "headers: `Webhook-Id` can't be set"),
+            ("url = 'https://a.example'\nheaders = { 'a b' = '1' }", "headers: `a b` is not a header's name"),
+            (
+                "url = 'https://a.example'\nheaders = { a = \"1\\n2\" }",
+                "headers: the value of `a` is not one line of printable text",
+            ),
+            (
+                "url = 'https://a.example'\nbearer = 'env:T'\nheaders = { Authorization = 'x' }",
+                "headers: `Authorization` can't stand beside `bearer`",
+            ),
+            (
+                "url = 'https://a.example'\nheaders = { a = 'x' }\nsecret_headers = { A = 'env:T' }",
+                "headers: `a` is given twice; secret_headers: `A` is given twice",
+            ),
+            ("url = 'https://a.example'\nca_file = 'ca.pem'", "ca_file: expected a path that begins with `/` or `~/`"),
+            ("url = 'https://a.example'\ntimeout = '0s'", "timeout: must be more than 0"),
+            ("url_secret = 'env:HOOK'\nsecret = 'cred:k'\nformat = 'text'", ""),
+        ] {
+            let (_, problems) = channel("webhook", table).unwrap();
+            assert_eq!(problems.join("; "), expected, "{table}");
+        }
+        let unknown = channel("webhook", "url = 'https://a.example'\nmethod = 'PUT'").unwrap_err();
+        assert!(unknown.starts_with("unknown field `method`"), "{unknown}");
+    }
+
+    #[test]
+    fn a_signature_is_the_one_that_the_specifications_libraries_make() {
+        // The vector that the reference libraries of Standard Webhooks test themselves with.
+        let key = signing_key(&Secret::plain("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).unwrap();
+        let at = Timestamp::from_second(1_614_265_330).unwrap();
+        let signature = sign(&key, "msg_p5jXN8AQM9LWM0D4loKWxJek", at, br#"{"test": 2432232314}"#);
+        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        assert_eq!(signing_key(&Secret::plain("plain text")).unwrap(), b"plain text");
+        assert_eq!(signing_key(&Secret::plain("whsec_!!!")), None);
+    }
+
+    #[test]
+    fn answers_mean_what_http_says() {
+        let now = "2026-03-20T14:30:00Z".parse().unwrap();
+        let of = |status, after| match verdict("hooks.example.net", status, after, b"no such hook", now) {
+            Ok(receipt) => format!("ok: {}", receipt.said),
+            Err(Undelivered::Later { after, said }) => format!("later {:?}: {said}", after.map(|wait| wait.as_secs())),
+            Err(Undelivered::Never { said }) => format!("never: {said}"),
+        };
+        let answered = |status: u16| format!("hooks.example.net answered {status}: \"no such hook\"");
+        for status in [200, 202, 204, 299] {
+            assert_eq!(of(status, None), format!("ok: hooks.example.net answered {status}"));
+        }
+        for status in [400, 401, 403, 404, 405, 410, 413, 422] {
+            assert_eq!(of(status, Some("5")), format!("never: {}", answered(status)));
+        }
+        for status in [408, 425, 429, 500, 502, 503, 504] {
+            assert_eq!(of(status, None), format!("later None: {}", answered(status)));
+        }
+        for status in [301, 302, 304, 307, 308] {
+            assert_eq!(
+                of(status, None),
+                "never: hooks.example.net sends elsewhere (redirects are not followed; set the final URL)"
+            );
+        }
+        for (header, seconds) in [
+            ("7", Some(7)),
+            (" 0 ", Some(0)),
+            ("99999", Some(3600)),
+            ("99999999999999999999999", Some(3600)),
+            ("Fri, 20 Mar 2026 14:31:30 GMT", Some(90)),
+            ("Fri, 20 Mar 2026 14:00:00 GMT", Some(0)),
+            ("Sat, 21 Mar 2026 14:00:00 GMT", Some(3600)),
+            ("soon", None),
+            ("-1", None),
+            ("", None),
+        ] {
+            assert_eq!(of(503, Some(header)), format!("later {seconds:?}: {}", answered(503)), "{header}");
+        }
+    }
+
+    #[test]
+    fn a_bad_url_is_not_repeated() {
+        let said = parse_url("htps://hooks.example.net/T0/B0/topsecret").unwrap_err();
+        assert!(!said.contains("topsecret"), "{said}");
+    }
+}
