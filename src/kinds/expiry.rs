@@ -87,7 +87,9 @@ mod tests {
     fn a_threshold_is_the_smaller_of_its_cap_and_its_part() {
         let day = 86_400;
         let warn = Threshold { cap_s: 21.0 * DAY_S, part: 0.25 };
-        for (lifetime, expected) in [(398 * day, 21.0 * DAY_S), (90 * day, 21.0 * DAY_S), (6 * day, 1.5 * DAY_S), (-5, 0.0)] {
+        for (lifetime, expected) in
+            [(398 * day, 21.0 * DAY_S), (90 * day, 21.0 * DAY_S), (6 * day, 1.5 * DAY_S), (-5, 0.0)]
+        {
             assert!((warn.of(lifetime) - expected).abs() < 1e-6, "{lifetime}");
         }
     }

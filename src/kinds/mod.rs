@@ -4,17 +4,17 @@
 pub mod command;
 pub mod common;
 mod expiry;
-mod remote;
-pub mod tcp;
-pub mod tls;
 pub mod files;
-pub mod system;
 pub mod freshness;
 mod ledger;
 pub mod output;
+mod remote;
 pub mod rule;
+pub mod system;
+pub mod tcp;
 #[cfg(test)]
 mod testing;
+pub mod tls;
 mod words;
 
 use std::collections::BTreeMap;
@@ -37,12 +37,15 @@ use crate::records::{CheckView, Execution};
 use crate::redact::Clean;
 
 /// Every kind this build knows, by name. One line a kind.
-pub static KINDS: &[&dyn AnyKind] =
-    &[&Entry::<command::Command>::NEW, &Entry::<files::Files>::NEW, &Entry::<system::System>::NEW];
 pub static KINDS: &[&dyn AnyKind] = &[
+    &Entry::<command::Command>::NEW,
+    &Entry::<files::Files>::NEW,
     &Entry::<freshness::Freshness>::NEW,
     &Entry::<output::Output>::NEW,
     &Entry::<rule::Rule>::NEW,
+    &Entry::<system::System>::NEW,
+    &Entry::<tcp::Tcp>::NEW,
+    &Entry::<tls::Tls>::NEW,
 ];
 
 /// The kind called `name`.

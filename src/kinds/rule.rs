@@ -109,7 +109,10 @@ weight = \"fail\"
             report("says", "expected the trouble in words".into());
         }
         if settings.expr.checks_read().is_empty() {
-            report("expr", "expected an expression that reads a check, like `checks[\"api\"].outcome == \"fail\"`".into());
+            report(
+                "expr",
+                "expected an expression that reads a check, like `checks[\"api\"].outcome == \"fail\"`".into(),
+            );
         }
     }
 
