@@ -9,3 +9,4 @@ pub mod kinds;
 pub mod records;
 pub mod redact;
 pub mod settings;
+pub mod store;

@@ -6,6 +6,7 @@ pub mod lanes;
 pub mod net;
 pub mod procs;
 pub mod spawn;
+pub mod sqlite;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
