@@ -14,3 +14,4 @@ pub mod redact;
 pub mod report;
 pub mod settings;
 pub mod words;
+pub mod store;

@@ -14,6 +14,7 @@ pub mod spawn;
 pub mod statefs;
 pub mod tls;
 pub mod trust;
+pub mod sqlite;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
