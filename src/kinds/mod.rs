@@ -4,6 +4,7 @@
 pub mod common;
 mod expiry;
 mod remote;
+pub mod http;
 pub mod tcp;
 pub mod tls;
 
