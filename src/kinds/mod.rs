@@ -3,10 +3,11 @@
 
 pub mod common;
 mod expiry;
-mod remote;
 pub mod http;
+mod remote;
 pub mod tcp;
 pub mod tls;
+pub mod token;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -28,7 +29,8 @@ use crate::records::{CheckView, Execution};
 use crate::redact::Clean;
 
 /// Every kind this build knows, by name. One line a kind.
-pub static KINDS: &[&dyn AnyKind] = &[];
+pub static KINDS: &[&dyn AnyKind] =
+    &[&Entry::<http::Http>::NEW, &Entry::<tcp::Tcp>::NEW, &Entry::<tls::Tls>::NEW, &Entry::<token::Token>::NEW];
 
 /// The kind called `name`.
 #[must_use]

@@ -257,7 +257,7 @@ expect = 'json.ready == true'
         let deadline = remote::stop_at(cx);
         let request = request(settings, cx).await?;
         let answered = cx.host.http(&request, deadline).await;
-        if let Some(host) = host_of(&settings.url) {
+        if let Some(host) = remote::host_of(&settings.url) {
             remote::note(cx, &host, &answered);
         }
         let response = answered?;
@@ -281,7 +281,9 @@ expect = 'json.ready == true'
                     fetched.facts.put_foreign(&Subject::none(), "body_start", body, Class::Info);
                 }
                 Err(Trouble::Expression(why)) => {
-                    fetched.unread.insert(Subject::none(), Unread::blind("expectation_error", clean!("`expect`: {why}")));
+                    fetched
+                        .unread
+                        .insert(Subject::none(), Unread::blind("expectation_error", clean!("`expect`: {why}")));
                 }
             }
         }
@@ -289,7 +291,10 @@ expect = 'json.ready == true'
     }
 
     fn assess(settings: &Settings, facts: &Facts, _past: &Past, _now: Timestamp) -> Vec<Finding> {
-        wrong_with(settings, facts).map(|(code, said)| Finding::new(code, Weight::Fail, false, said)).into_iter().collect()
+        wrong_with(settings, facts)
+            .map(|(code, said)| Finding::new(code, Weight::Fail, false, said))
+            .into_iter()
+            .collect()
     }
 }
 
@@ -378,10 +383,6 @@ async fn request(settings: &Settings, cx: &Cx) -> Result<Request, Unread> {
     })
 }
 
-fn host_of(url: &str) -> Option<String> {
-    reqwest::Url::parse(url).ok()?.host_str().map(|host| host.trim_matches(['[', ']']).to_owned())
-}
-
 /// A content type in lower case without its parameters.
 fn media_type(header: &str) -> String {
     header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
@@ -392,7 +393,7 @@ fn facts_of(settings: &Settings, response: &Response) -> Facts {
     let mut facts = Facts::new();
     let none = Subject::none();
     facts.info(&none, "status", i64::from(response.status));
-    if let Some(host) = host_of(&response.url) {
+    if let Some(host) = remote::host_of(&response.url) {
         facts.put_foreign(&none, "host", host, Class::State);
     }
     if let Some(value) = header(response, "content-type") {
@@ -431,7 +432,8 @@ fn body_misses(facts: &Facts) -> bool {
 fn wrong_with(settings: &Settings, facts: &Facts) -> Option<(&'static str, Clean)> {
     let none = Subject::none();
     let status = facts.number(&none, "status")?;
-    let is_fine = settings.expect_status.iter().any(|range| (f64::from(range.first)..=f64::from(range.last)).contains(&status));
+    let is_fine =
+        settings.expect_status.iter().any(|range| (f64::from(range.first)..=f64::from(range.last)).contains(&status));
     if !is_fine {
         let wanted: Vec<_> = settings.expect_status.iter().map(ToString::to_string).collect();
         return Some(("unexpected_status", clean!("answered {status}, expected {}", wanted.join(" or "))));
@@ -449,7 +451,10 @@ fn wrong_with(settings: &Settings, facts: &Facts) -> Option<(&'static str, Clean
         for (name, is_pattern) in [("body_contains", false), ("body_matches", true)] {
             if facts.flag(&none, name) == Some(false) {
                 let verb = if is_pattern { "match" } else { "contain" };
-                return Some(("body_mismatch", clean!("answered {status}, but the body does not {verb} what `{name}` says")));
+                return Some((
+                    "body_mismatch",
+                    clean!("answered {status}, but the body does not {verb} what `{name}` says"),
+                ));
             }
         }
     }

@@ -144,8 +144,18 @@ fn an_answer_is_held_to_what_was_expected() {
             "answered 200 with \"text/html\", expected `application/json`",
         ),
         ("body_contains = 'ok'", answer(200, json, "all ok"), "", ""),
-        ("body_contains = 'ok'", answer(200, json, "no"), "body_mismatch", "does not contain what `body_contains` says"),
-        ("body_matches = '^\\{'", answer(200, json, "<html>"), "body_mismatch", "does not match what `body_matches` says"),
+        (
+            "body_contains = 'ok'",
+            answer(200, json, "no"),
+            "body_mismatch",
+            "does not contain what `body_contains` says",
+        ),
+        (
+            "body_matches = '^\\{'",
+            answer(200, json, "<html>"),
+            "body_mismatch",
+            "does not match what `body_matches` says",
+        ),
         ("expect = 'json.ok && status == 200'", answer(200, json, r#"{"ok": true}"#), "", ""),
         (
             "expect = 'json.ok'",
