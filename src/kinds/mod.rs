@@ -8,6 +8,7 @@ pub mod files;
 pub mod freshness;
 mod ledger;
 pub mod output;
+pub mod http;
 mod remote;
 pub mod rule;
 pub mod system;
@@ -16,6 +17,7 @@ pub mod tcp;
 mod testing;
 pub mod tls;
 mod words;
+pub mod token;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -47,6 +49,8 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<tcp::Tcp>::NEW,
     &Entry::<tls::Tls>::NEW,
 ];
+pub static KINDS: &[&dyn AnyKind] =
+    &[&Entry::<http::Http>::NEW, &Entry::<tcp::Tcp>::NEW, &Entry::<tls::Tls>::NEW, &Entry::<token::Token>::NEW];
 
 /// The kind called `name`.
 #[must_use]
