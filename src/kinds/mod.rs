@@ -4,6 +4,7 @@
 pub mod command;
 pub mod common;
 pub mod files;
+pub mod process;
 pub mod system;
 mod words;
 
@@ -27,8 +28,12 @@ use crate::records::{CheckView, Execution};
 use crate::redact::Clean;
 
 /// Every kind this build knows, by name. One line a kind.
-pub static KINDS: &[&dyn AnyKind] =
-    &[&Entry::<command::Command>::NEW, &Entry::<files::Files>::NEW, &Entry::<system::System>::NEW];
+pub static KINDS: &[&dyn AnyKind] = &[
+    &Entry::<command::Command>::NEW,
+    &Entry::<files::Files>::NEW,
+    &Entry::<process::Process>::NEW,
+    &Entry::<system::System>::NEW,
+];
 
 /// The kind called `name`.
 #[must_use]
