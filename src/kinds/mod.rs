@@ -11,6 +11,7 @@ pub mod output;
 pub mod http;
 mod remote;
 pub mod rule;
+pub mod process;
 pub mod system;
 pub mod tcp;
 #[cfg(test)]
@@ -51,6 +52,9 @@ pub static KINDS: &[&dyn AnyKind] = &[
 ];
 pub static KINDS: &[&dyn AnyKind] =
     &[&Entry::<http::Http>::NEW, &Entry::<tcp::Tcp>::NEW, &Entry::<tls::Tls>::NEW, &Entry::<token::Token>::NEW];
+    &Entry::<process::Process>::NEW,
+    &Entry::<system::System>::NEW,
+];
 
 /// The kind called `name`.
 #[must_use]
