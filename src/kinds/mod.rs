@@ -30,11 +30,8 @@ use crate::records::{CheckView, Execution};
 use crate::redact::Clean;
 
 /// Every kind this build knows, by name. One line a kind.
-pub static KINDS: &[&dyn AnyKind] = &[
-    &Entry::<freshness::Freshness>::NEW,
-    &Entry::<output::Output>::NEW,
-    &Entry::<rule::Rule>::NEW,
-];
+pub static KINDS: &[&dyn AnyKind] =
+    &[&Entry::<freshness::Freshness>::NEW, &Entry::<output::Output>::NEW, &Entry::<rule::Rule>::NEW];
 
 /// The kind called `name`.
 #[must_use]
