@@ -55,6 +55,8 @@ pub static KINDS: &[&dyn AnyKind] =
     &Entry::<process::Process>::NEW,
     &Entry::<system::System>::NEW,
 ];
+pub static KINDS: &[&dyn AnyKind] =
+    &[&Entry::<freshness::Freshness>::NEW, &Entry::<output::Output>::NEW, &Entry::<rule::Rule>::NEW];
 
 /// The kind called `name`.
 #[must_use]
