@@ -10,4 +10,5 @@ pub mod kinds;
 pub mod notify;
 pub mod records;
 pub mod redact;
+pub mod report;
 pub mod settings;

@@ -114,14 +114,15 @@ impl fmt::Display for Dur {
         {
             return f.pad(&format!("{}{unit}", millis / size));
         }
-        let (mut text, mut rest) = (String::new(), millis);
+        let mut rest = millis;
+        let mut parts = Vec::new();
         for (unit, size) in UNITS {
             if rest >= size {
-                text.push_str(&format!("{}{unit}", rest / size));
+                parts.push(format!("{}{unit}", rest / size));
                 rest %= size;
             }
         }
-        f.pad(&text)
+        f.pad(&parts.concat())
     }
 }
 impl fmt::Debug for Dur {
