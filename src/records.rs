@@ -162,7 +162,8 @@ mod tests {
             wrapper: None,
             ..execution(Some(Ending::Interrupted))
         };
-        let end = Execution { tail: Some(Clean::new("bye")), stdout_bytes: Some(3), ..execution(Some(Ending::Exit(4))) };
+        let end =
+            Execution { tail: Some(Clean::new("bye")), stdout_bytes: Some(3), ..execution(Some(Ending::Exit(4))) };
         let whole = Execution { schedule: start.schedule.clone(), ..end.clone() };
         let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
         let events = [start.clone(), guess.clone(), end.clone()];

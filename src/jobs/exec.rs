@@ -185,7 +185,7 @@ async fn exec_on(request: ExecRequest, host: &Host, streams: Streams, mut relay:
                 event.stdout_sha256 = Some(out.sha256);
             }
             if captures {
-                let tail = tail.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
+                let tail = std::mem::take(&mut *tail.lock().unwrap_or_else(PoisonError::into_inner)).finish();
                 event.tail = Some(tail).filter(|tail| !tail.as_str().is_empty());
             }
             let (ending, leaving) = ending(status);
@@ -400,7 +400,8 @@ impl Relay {
 
     async fn next(&mut self) -> Signal {
         poll_fn(|cx| {
-            let mut ready = self.0.iter_mut().filter_map(|(signal, came)| came.poll_recv(cx).is_ready().then_some(*signal));
+            let mut ready =
+                self.0.iter_mut().filter_map(|(signal, came)| came.poll_recv(cx).is_ready().then_some(*signal));
             ready.next().map_or(Poll::Pending, Poll::Ready)
         })
         .await

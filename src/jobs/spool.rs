@@ -148,3 +148,128 @@ fn set_aside(folder: &Path, path: &Path) {
 fn unreadable(folder: &Path, error: &io::Error) -> Unread {
     Unread::ours("spool_unreadable", clean!("the spool `{}` can't be read: {error}", folder.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::records::Ending;
+
+    fn event(n: u8, ending: Option<Ending>) -> Execution {
+        let at = Timestamp::from_second(1_700_000_000).unwrap();
+        Execution {
+            job: "nightly".to_owned(),
+            execution: format!("{n:032x}"),
+            started: at,
+            ended: ending.as_ref().map(|_| at),
+            ending,
+            schedule: Some("every 15m".to_owned()),
+            wrapper: Some((1, 2)),
+            boot_id: None,
+            stdout_bytes: None,
+            stdout_sha256: None,
+            tail: None,
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + second).unwrap()
+    }
+
+    #[test]
+    fn events_come_in_the_order_of_time_and_stay_until_done() {
+        let state = tempfile::tempdir().unwrap();
+        assert!(take(state.path(), 10).unwrap().events.is_empty(), "no folder yet");
+        let [a, b] = [event(1, None), event(2, None)];
+        let a_end = event(1, Some(Ending::Exit(3)));
+        for (second, event) in [(2, &b), (5, &a_end), (1, &a)] {
+            put(state.path(), at(second), event).unwrap();
+        }
+        for _ in 0..2 {
+            let taken = take(state.path(), 10).unwrap();
+            let events: Vec<&Execution> = taken.events.iter().map(|(_, event)| event).collect();
+            assert_eq!(events, [&a, &b, &a_end]);
+            assert_eq!((taken.bad, taken.more, taken.lost), (0, false, None));
+        }
+        let taken = take(state.path(), 2).unwrap();
+        assert!(taken.more);
+        let paths: Vec<PathBuf> = taken.events.into_iter().map(|(path, _)| path).collect();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&paths[0]), mode(&state.path().join("spool"))), (0o600, 0o700));
+        done(&paths).unwrap();
+        done(&paths).unwrap();
+        let left = take(state.path(), 10).unwrap();
+        assert_eq!(left.events.into_iter().map(|(_, event)| event).collect::<Vec<_>>(), [a_end]);
+    }
+
+    #[test]
+    fn what_is_no_event_is_set_aside_and_counted() {
+        let state = tempfile::tempdir().unwrap();
+        put(state.path(), at(1), &event(1, None)).unwrap();
+        let spool = state.path().join("spool");
+        let good = serde_json::to_value(event(2, Some(Ending::Exit(0)))).unwrap();
+        let with = |key: &str, value: serde_json::Value| {
+            let mut changed = good.clone();
+            changed[key] = value;
+            changed.to_string()
+        };
+        let bad = [
+            ("half.json", good.to_string()[..40].to_owned()),
+            ("empty.json", String::new()),
+            ("job.json", with("job", "../x".into())),
+            ("id.json", with("execution", "ABC".into())),
+            ("ended.json", with("ended", serde_json::Value::Null)),
+            ("large.json", with("schedule", "x".repeat(MAX_EVENT_BYTES).into())),
+        ];
+        for (name, text) in &bad {
+            files::replace(&spool.join(name), text.as_bytes(), 0o600).unwrap();
+        }
+        std::os::unix::fs::symlink("/dev/zero", spool.join("zero.json")).unwrap();
+        std::fs::create_dir(spool.join("folder.json")).unwrap();
+        files::replace(&spool.join(".being-written.tmp"), b"{", 0o600).unwrap();
+        let taken = take(state.path(), 100).unwrap();
+        assert_eq!((taken.events.len(), taken.bad), (1, bad.len() + 2));
+        assert_eq!(take(state.path(), 100).unwrap().bad, 0, "they are met once");
+        assert_eq!(std::fs::read_dir(spool.join("bad")).unwrap().count(), bad.len() + 2);
+    }
+
+    #[test]
+    fn only_so_many_bad_ones_are_kept() {
+        let state = tempfile::tempdir().unwrap();
+        put(state.path(), at(1), &event(1, None)).unwrap();
+        for n in 0..MAX_BAD + 5 {
+            files::replace(&state.path().join(format!("spool/{n}.json")), b"?", 0o600).unwrap();
+        }
+        assert_eq!(take(state.path(), 1_000).unwrap().bad, MAX_BAD + 5);
+        assert_eq!(std::fs::read_dir(state.path().join("spool/bad")).unwrap().count(), MAX_BAD);
+        assert_eq!(take(state.path(), 1_000).unwrap().bad, 0);
+    }
+
+    #[test]
+    fn a_full_spool_takes_no_more_and_a_loss_leaves_a_mark() {
+        let state = tempfile::tempdir().unwrap();
+        put(state.path(), at(1), &event(1, None)).unwrap();
+        for n in 1..MAX_WAITING {
+            std::os::unix::fs::symlink("x", state.path().join(format!("spool/{n}.json"))).unwrap();
+        }
+        let error = put(state.path(), at(2), &event(2, None)).unwrap_err();
+        assert_eq!(error.to_string(), "10000 events wait already and no cycle takes them in");
+        assert_eq!(take(state.path(), 0).unwrap().lost, None);
+        lost(state.path());
+        let (mark, _) = take(state.path(), 0).unwrap().lost.unwrap();
+        done(&[mark]).unwrap();
+        assert_eq!(take(state.path(), 0).unwrap().lost, None);
+    }
+
+    #[test]
+    fn a_tail_passes_the_gate_again() {
+        let state = tempfile::tempdir().unwrap();
+        let said = "login with a-secret-that-only-the-config-names-7731";
+        let ended = Execution { tail: Some(Clean::new(said)), ..event(1, Some(Ending::Signal(9))) };
+        put(state.path(), at(1), &ended).unwrap();
+        let _known = crate::redact::Secret::new("a-secret-that-only-the-config-names-7731");
+        let tail = take(state.path(), 1).unwrap().events.remove(0).1.tail.unwrap();
+        assert!(tail.as_str().starts_with("login with ") && !tail.as_str().contains("7731"), "{tail}");
+    }
+}

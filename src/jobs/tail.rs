@@ -42,3 +42,44 @@ impl Tail {
         if from == 0 { whole } else { Clean::new(&format!("…{tail}")) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_short_is_kept_whole() {
+        let mut tail = Tail::default();
+        tail.push(b"one\n");
+        tail.push(b"two\n");
+        assert_eq!(tail.finish().as_str(), "one\ntwo\n");
+        assert_eq!(Tail::default().finish().as_str(), "");
+    }
+
+    #[test]
+    fn of_what_is_long_the_end_is_kept_and_the_cut_marked() {
+        for chunk in [1, 7, 1_000, 100_000] {
+            let printed: Vec<u8> = (0..20_000).flat_map(|n| format!("line {n} é\n").into_bytes()).collect();
+            let mut tail = Tail::default();
+            for chunk in printed.chunks(chunk) {
+                tail.push(chunk);
+            }
+            let text = tail.finish().as_str().to_owned();
+            assert!(text.len() <= MAX_TAIL_BYTES && text.len() > MAX_TAIL_BYTES - 8, "{}", text.len());
+            assert!(text.starts_with('…') && text.ends_with("line 19999 é\n"), "{text:.20}");
+        }
+    }
+
+    #[test]
+    fn a_secret_at_the_edge_is_not_shown_in_half() {
+        let secret = "edge-of-the-ring-secret-0123456789abcdef";
+        let _known = crate::redact::Secret::new(secret);
+        for shift in 0..secret.len() {
+            let mut tail = Tail::default();
+            tail.push(secret.as_bytes());
+            tail.push(&vec![b'.'; MAX_TAIL_BYTES + MARGIN_BYTES - shift]);
+            let text = tail.finish();
+            assert!(!text.as_str().contains("cdef"), "{shift}: {:.60}", text.as_str());
+        }
+    }
+}
