@@ -61,7 +61,43 @@ pub(super) fn compose(registry: Registry) -> Value {
     whole.insert("title".to_owned(), "Pulsecheck's config".into());
     whole.extend(top.into_iter().filter(|(key, _)| key != "title" && key != "description" && key != "$schema"));
     whole.insert("$defs".to_owned(), Value::Object(generator.take_definitions(true)));
-    Value::Object(whole)
+    let mut whole = Value::Object(whole);
+    without_null(&mut whole);
+    whole
+}
+
+/// TOML has no null: what may be left out is left out. Takes `null` from unions, types and defaults.
+fn without_null(schema: &mut Value) {
+    let null = json!({ "type": "null" });
+    if let Value::Object(map) = schema {
+        if let Some(Value::Array(types)) = map.get_mut("type") {
+            types.retain(|name| name != "null");
+            if let [only] = types.as_slice() {
+                let only = only.clone();
+                map.insert("type".to_owned(), only);
+            }
+        }
+        if let Some(Value::Array(values)) = map.get_mut("enum") {
+            values.retain(|value| !value.is_null());
+        }
+        map.retain(|key, value| key != "default" || !value.is_null());
+        if let Some(Value::Array(variants)) = map.get_mut("anyOf") {
+            variants.retain(|variant| *variant != null);
+            if let [Value::Object(only)] = variants.as_slice() {
+                let only = only.clone();
+                map.remove("anyOf");
+                // What is said of the place goes before what is said of the type.
+                for (key, value) in only {
+                    map.entry(key).or_insert(value);
+                }
+            }
+        }
+    }
+    match schema {
+        Value::Object(map) => map.values_mut().for_each(without_null),
+        Value::Array(list) => list.iter_mut().for_each(without_null),
+        _ => {}
+    }
 }
 
 const NAME: &str = "^[a-z0-9][a-z0-9._-]{0,63}$";
