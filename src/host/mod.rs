@@ -1,7 +1,7 @@
 //! The one room for what must be injectable and bounded: clients, roots, processes, names, spawn, files, lanes.
 
-pub mod env;
 pub mod accounts;
+pub mod env;
 pub mod files;
 pub mod http;
 pub mod lanes;
@@ -14,6 +14,7 @@ pub mod spawn;
 pub mod statefs;
 pub mod tls;
 pub mod trust;
+pub mod sqlite;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};

@@ -124,11 +124,7 @@ impl Host {
 
 /// Does a handshake over a connection and says what was presented; the connection is closed. Codes, all of the
 /// target: `not_tls`, `tls_failed`, `connection_reset`, `no_answer`.
-pub async fn handshake<S>(
-    stream: S,
-    name: &ServerName<'static>,
-    deadline: Instant,
-) -> Result<Presented, Unread>
+pub async fn handshake<S>(stream: S, name: &ServerName<'static>, deadline: Instant) -> Result<Presented, Unread>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -145,9 +141,13 @@ where
         }
         Ok(Err(error)) if !record.ended_for_want_of_ours(&error) => return Err(unread(&error)),
         Ok(Err(_)) => None,
-        Err(_) => return Err(Unread::target("no_answer", clean!("connected, but the TLS handshake did not end in time"))),
+        Err(_) => {
+            return Err(Unread::target("no_answer", clean!("connected, but the TLS handshake did not end in time")));
+        }
     };
-    record.presented(protocol).ok_or_else(|| Unread::target("tls_failed", clean!("the server presented no certificate")))
+    record
+        .presented(protocol)
+        .ok_or_else(|| Unread::target("tls_failed", clean!("the server presented no certificate")))
 }
 
 /// A new configuration for each handshake: a session that is resumed presents no certificate.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::common::{FILE_REASONS, LANE_REASONS};
 use super::ledger::Ledger;
 use super::rule::{RulePlace, vars};
-use super::words::{JobName, span};
+use super::words::JobName;
 use super::{Cx, FactDoc, Fetched, Kind, KindDoc, Past, ReasonDoc, ReasonOutcome, Records};
 use crate::clean;
 use crate::expr::Expr;
@@ -18,6 +18,7 @@ use crate::facts::{Blame, Class, Edge, Facts, Finding, Scale, Subject, Unit, Unr
 use crate::host::files;
 use crate::read::tree::{MAX_DEPTH, MAX_ENTRIES, Newest, newest};
 use crate::settings::{Dur, PathGlob};
+use crate::words::span;
 
 /// Paths of a glob that are looked under.
 const MAX_ROOTS: usize = 10_000;
@@ -54,7 +55,11 @@ impl Kind for Freshness {
                 followed; 100,000 entries and 16 levels are looked at.",
         subjects: "",
         facts: &[
-            fact("age_s", "gauge", "seconds since the newest file was written, or since `while_job` began if that was later; over `max_age` it is `stale`"),
+            fact(
+                "age_s",
+                "gauge",
+                "seconds since the newest file was written, or since `while_job` began if that was later; over `max_age` it is `stale`",
+            ),
             fact("newest", "info", "the newest file, foreign"),
             fact("modified", "info", "when it was written"),
             fact("files", "info", "how many files were seen"),
@@ -210,7 +215,8 @@ impl Look {
             return Err(Unread::blind("permission_denied", said));
         }
         if condition.holds && !fresh && seen.cut {
-            let said = clean!("only {MAX_ENTRIES} entries and {MAX_DEPTH} levels were looked at, and nothing there is fresh");
+            let said =
+                clean!("only {MAX_ENTRIES} entries and {MAX_DEPTH} levels were looked at, and nothing there is fresh");
             return Err(Unread::blind("too_many_files", said));
         }
         if let Some((at, path)) = &seen.file {
@@ -236,7 +242,11 @@ impl Look {
             worse: Worse::Above,
             warn: None,
             fail: Some(Edge { at: max_age.as_secs_f64(), code: "stale".into(), settled: true }),
-            says: clean!("nothing written under `{}` for {}{during}, at most {max_age} is allowed", path.as_str(), span(age)),
+            says: clean!(
+                "nothing written under `{}` for {}{during}, at most {max_age} is allowed",
+                path.as_str(),
+                span(age)
+            ),
             episode: None,
         }
     }
@@ -264,8 +274,8 @@ fn assess(settings: &Settings, facts: &Facts, now: Timestamp) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kinds::testing::{at, records};
     use crate::kinds::ledger::tests::execution;
+    use crate::kinds::testing::{at, records};
     use crate::records::Ending;
 
     fn settings(toml: &str) -> Settings {
@@ -300,7 +310,12 @@ mod tests {
         let none: Vec<String> = Vec::new();
         for (name, executions, now, want) in [
             ("never ran", vec![], 9_000, (Some((8_000, false)), none.clone())),
-            ("ended", vec![execution("crawl", 900, Some((950, Ending::Exit(0))))], 9_000, (Some((8_000, false)), none.clone())),
+            (
+                "ended",
+                vec![execution("crawl", 900, Some((950, Ending::Exit(0))))],
+                9_000,
+                (Some((8_000, false)), none.clone()),
+            ),
             ("runs", vec![execution("crawl", 900, None)], 9_000, (Some((8_000, true)), none.clone())),
             ("has just begun", vec![execution("crawl", 8_900, None)], 9_000, (Some((100, true)), none.clone())),
         ] {
@@ -333,7 +348,9 @@ mod tests {
     fn the_sentence_and_what_nobody_looked_at() {
         let look = look("/srv/catalog".into(), "while_job = 'crawl'", 10_000, records(vec![]));
         let holds = Condition { holds: true, since: Some(at(1_000)) };
-        let facts = look.facts(&holds, &Newest { file: Some((at(4_000), "/srv/catalog/a".into())), files: 1, ..Newest::default() }).unwrap();
+        let facts = look
+            .facts(&holds, &Newest { file: Some((at(4_000), "/srv/catalog/a".into())), files: 1, ..Newest::default() })
+            .unwrap();
         let Class::Gauge(scale) = &facts.get(&Subject::none(), "age_s").unwrap().class else { panic!() };
         assert_eq!(
             scale.says.as_str(),
@@ -342,8 +359,14 @@ mod tests {
         let code = |seen: Newest| look.facts(&holds, &seen).err().map(|unread| unread.code.to_string());
         let old = Some((at(4_000), PathBuf::from("/a")));
         let fresh = Some((at(9_900), PathBuf::from("/a")));
-        assert_eq!(code(Newest { file: old.clone(), cut: true, ..Newest::default() }).as_deref(), Some("too_many_files"));
-        assert_eq!(code(Newest { file: old, unreadable: 1, ..Newest::default() }).as_deref(), Some("permission_denied"));
+        assert_eq!(
+            code(Newest { file: old.clone(), cut: true, ..Newest::default() }).as_deref(),
+            Some("too_many_files")
+        );
+        assert_eq!(
+            code(Newest { file: old, unreadable: 1, ..Newest::default() }).as_deref(),
+            Some("permission_denied")
+        );
         assert_eq!(code(Newest { file: fresh, cut: true, unreadable: 1, ..Newest::default() }), None);
     }
 
@@ -353,12 +376,22 @@ mod tests {
             ("max_age = '1m'", "missing field `path`"),
             ("path = '/a'", "missing field `max_age`"),
             ("path = 'a'\nmax_age = '1m'", "expected a path that begins with `/` or `~/`, found `a`"),
-            ("path = '/a'\nmax_age = '1m'\nwhile_ = 'x'", "unknown field `while_`, expected one of `path`, `max_age`, `while`, `while_job`"),
+            (
+                "path = '/a'\nmax_age = '1m'\nwhile_ = 'x'",
+                "unknown field `while_`, expected one of `path`, `max_age`, `while`, `while_job`",
+            ),
         ] {
             assert_eq!(toml::from_str::<Settings>(toml).unwrap_err().message(), said);
         }
         let mut said = Vec::new();
-        Freshness::validate(&settings("path = '/a'\nmax_age = '0s'"), &mut |key, why| said.push(format!("{key}: {why}")));
+        Freshness::validate(&settings("path = '/a'\nmax_age = '0s'"), &mut |key, why| {
+            said.push(format!("{key}: {why}"))
+        });
         assert_eq!(said, ["max_age: expected a duration above 0s"]);
+    }
+
+    #[test]
+    fn the_example_is_a_table_of_this_kind() {
+        crate::kinds::testing::example_parses::<Freshness>();
     }
 }

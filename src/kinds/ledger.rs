@@ -102,7 +102,10 @@ pub(super) mod tests {
         std::fs::create_dir_all(proc.path().join("4194303")).unwrap();
         let write = |path: PathBuf, text: &str| files::replace(&path, text.as_bytes(), 0o600).unwrap();
         write(random.join("boot_id"), "this-boot\n");
-        write(proc.path().join("4194303/stat"), "4194303 (pulsecheck) S 1 7 7 0 -1 4 1 0 0 0 1 2 0 0 20 0 1 0 8812 1 5");
+        write(
+            proc.path().join("4194303/stat"),
+            "4194303 (pulsecheck) S 1 7 7 0 -1 4 1 0 0 0 1 2 0 0 20 0 1 0 8812 1 5",
+        );
         let ledger = Ledger::read(proc.path());
         let open = || execution("j", 100, None);
         for (name, execution, ending) in [

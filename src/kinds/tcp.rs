@@ -154,7 +154,9 @@ expect = '^(\+PONG|-NOAUTH|-LOADING)'
             if let Some(said) = said {
                 timeout_at(deadline, stream.write_all(said.as_bytes()))
                     .await
-                    .map_err(|_| Unread::target("no_answer", clean!("connected, but what was sent was not taken in time")))?
+                    .map_err(|_| {
+                        Unread::target("no_answer", clean!("connected, but what was sent was not taken in time"))
+                    })?
                     .map_err(|_| closed())?;
             }
             if let Some(pattern) = &settings.expect {
@@ -197,7 +199,11 @@ fn closed() -> Unread {
 
 /// Reads until the pattern is found, the peer is done, the bound is reached or the time is up. When nothing came at all
 /// it is unread.
-async fn await_match(stream: &mut (impl AsyncRead + Unpin), pattern: &Pattern, deadline: Instant) -> Result<Came, Unread> {
+async fn await_match(
+    stream: &mut (impl AsyncRead + Unpin),
+    pattern: &Pattern,
+    deadline: Instant,
+) -> Result<Came, Unread> {
     let began = Instant::now();
     let mut bytes = Vec::new();
     let mut piece = vec![0; 8 * 1024];
@@ -208,7 +214,10 @@ async fn await_match(stream: &mut (impl AsyncRead + Unpin), pattern: &Pattern, d
             Ok(Err(_)) => 0,
             Err(_) if bytes.is_empty() => {
                 let waited = Duration::from_secs(began.elapsed().as_secs().max(1));
-                return Err(Unread::target("no_answer", clean!("connected, but nothing came within {} s", waited.as_secs())));
+                return Err(Unread::target(
+                    "no_answer",
+                    clean!("connected, but nothing came within {} s", waited.as_secs()),
+                ));
             }
             Err(_) => 0,
         };
@@ -259,11 +268,27 @@ mod tests {
                 "nothing is expected (a frozen process still accepts connections; set `expect` or `expect_banner`, or say \
                  `connect_only = true`)",
             ),
-            ("host = 'a'\nport = 1\nexpect = 'x'\nconnect_only = true", "connect_only", "`connect_only` leaves nothing to send or to expect"),
+            (
+                "host = 'a'\nport = 1\nexpect = 'x'\nconnect_only = true",
+                "connect_only",
+                "`connect_only` leaves nothing to send or to expect",
+            ),
             ("host = 'a:1'\nport = 0\nexpect = 'x'", "port", "0 is no port"),
-            ("host = 'tcp://a'\nport = 1\nexpect = 'x'", "host", "`host` is a name or an address without scheme and port"),
-            ("host = 'a'\nport = 1\nexpect = 'x'\nsend = 'y'\nsend_secret = 'env:Z'", "send_secret", "`send` and `send_secret` exclude each other"),
-            ("host = 'a'\nport = 1\nexpect = 'x'\nwarn_after = '2s'\nfail_after = '1s'", "fail_after", "`fail_after` must be longer than `warn_after`"),
+            (
+                "host = 'tcp://a'\nport = 1\nexpect = 'x'",
+                "host",
+                "`host` is a name or an address without scheme and port",
+            ),
+            (
+                "host = 'a'\nport = 1\nexpect = 'x'\nsend = 'y'\nsend_secret = 'env:Z'",
+                "send_secret",
+                "`send` and `send_secret` exclude each other",
+            ),
+            (
+                "host = 'a'\nport = 1\nexpect = 'x'\nwarn_after = '2s'\nfail_after = '1s'",
+                "fail_after",
+                "`fail_after` must be longer than `warn_after`",
+            ),
         ] {
             assert_eq!(problems(&parse(toml)), [(key.to_owned(), said.to_owned())], "{toml}");
         }

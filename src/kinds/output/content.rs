@@ -98,7 +98,8 @@ fn document(
         Err(JsonError::Io(e)) => return Err(e),
         Err(e @ JsonError::TooDeep(_)) => seen.beyond = Some(e.to_string()),
         Err(JsonError::TooLarge(_)) => {
-            seen.beyond = Some(format!("it is larger than the {} that are read of json", settings.read_limit(Format::Json)));
+            seen.beyond =
+                Some(format!("it is larger than the {} that are read of json", settings.read_limit(Format::Json)));
             seen.cut = true;
         }
         Err(e @ JsonError::Malformed { .. }) => seen.malformed = Some(format!("is not JSON: {e}")),
@@ -106,12 +107,7 @@ fn document(
     Ok(seen)
 }
 
-fn lines(
-    settings: &Settings,
-    schema: Option<&Validator>,
-    reader: impl Read,
-    limit: u64,
-) -> std::io::Result<Content> {
+fn lines(settings: &Settings, schema: Option<&Validator>, reader: impl Read, limit: u64) -> std::io::Result<Content> {
     let mut seen = Content::default();
     let (mut looked, mut kept) = (0_usize, Vec::new());
     let read = jsonl::jsonl(reader, limit, |line, value| {
@@ -135,7 +131,11 @@ fn lines(
     seen.cut = read.cut;
     seen.empty = (read.rows + read.bad_lines == 0 && !read.cut).then_some("it holds no row");
     seen.malformed = read.first_bad.map(|(line, what)| {
-        format!("has {} of {} lines that are not JSON, the first is line {line}: {what}", read.bad_lines, read.rows + read.bad_lines)
+        format!(
+            "has {} of {} lines that are not JSON, the first is line {line}: {what}",
+            read.bad_lines,
+            read.rows + read.bad_lines
+        )
     });
     Ok(seen)
 }
@@ -171,7 +171,8 @@ fn table(settings: &Settings, reader: impl Read, limit: u64) -> std::io::Result<
             "it holds a header and no row"
         }),
         missing_columns: settings.columns.iter().filter(|name| !read.columns.contains(name)).cloned().collect(),
-        columns: (!settings.columns.is_empty()).then(|| read.columns.iter().map(|name| Clean::line(name, 64)).collect()),
+        columns: (!settings.columns.is_empty())
+            .then(|| read.columns.iter().map(|name| Clean::line(name, 64)).collect()),
         malformed,
         json: Some(Val::List(kept.into_iter().map(as_map).collect())),
         ..Content::default()
@@ -229,11 +230,17 @@ fn nothing(settings: &Settings, value: &Json) -> Option<&'static str> {
 
 /// The required paths that lead to nothing.
 fn missing<'a>(settings: &'a Settings, value: &Json) -> impl Iterator<Item = &'a str> {
-    settings.required.iter().filter(|path| {
-        let found = path.all(value);
-        found.is_empty()
-            || found.iter().any(|value| is_empty(value) || value.as_str().is_some_and(|text| is_placeholder(settings, text)))
-    }).map(|path| path.as_str())
+    settings
+        .required
+        .iter()
+        .filter(|path| {
+            let found = path.all(value);
+            found.is_empty()
+                || found
+                    .iter()
+                    .any(|value| is_empty(value) || value.as_str().is_some_and(|text| is_placeholder(settings, text)))
+        })
+        .map(|path| path.as_str())
 }
 
 /// The first departure from the schema: where, and what was expected there. The value itself is not in it.

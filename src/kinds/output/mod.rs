@@ -13,7 +13,7 @@ use self::content::Content;
 pub use self::settings::Settings;
 use super::common::{FILE_REASONS, LANE_REASONS};
 use super::ledger::Ledger;
-use super::words::{JobName, count, size, span};
+use super::words::JobName;
 use super::{Cx, FactDoc, Fetched, Kind, KindDoc, Memory, Past, ReasonDoc, ReasonOutcome, Records};
 use crate::clean;
 use crate::expr::Val;
@@ -22,6 +22,7 @@ use crate::host::files;
 use crate::read::tree::modified;
 use crate::records::Execution;
 use crate::redact::Clean;
+use crate::words::{count, size, span};
 
 /// Files of a glob that are compared for the newest.
 const MAX_FILES: usize = 10_000;
@@ -62,7 +63,11 @@ const REASONS: &[ReasonDoc] = &[
     fail("too_small", "it has fewer bytes than `min_size`", "see why the job wrote so little, then run it again"),
     fail("too_big", "it has more bytes than `max_size`", "see what the job wrote into it"),
     fail("malformed", "it isn't what its format says", "see why the job wrote it broken, then run it again"),
-    fail("wrong_shape", "it does not match the JSON Schema", "see why the job wrote another shape, or correct the schema"),
+    fail(
+        "wrong_shape",
+        "it does not match the JSON Schema",
+        "see why the job wrote another shape, or correct the schema",
+    ),
     fail("too_few_rows", "it has fewer rows than `min_rows`", "see why the job wrote so few rows, then run it again"),
     fail("missing_column", "its header lacks a column of `columns`", "see why the job left the column out"),
     fail("missing_value", "a path of `required` leads to nothing", "see why the job left the value out"),
@@ -72,7 +77,11 @@ const REASONS: &[ReasonDoc] = &[
         "a new run brought the same content as the run before (`changes = true`)",
         "see whether the job still reads new input",
     ),
-    warn("from_the_future", "its time of writing is more than 5 minutes ahead", "set the clock of the machine that wrote it"),
+    warn(
+        "from_the_future",
+        "its time of writing is more than 5 minutes ahead",
+        "set the clock of the machine that wrote it",
+    ),
     blind("expectation_error", "`expect` could not be evaluated over this content", "correct `expect`"),
     blind("too_large_to_read", "what is asked needs more of it than may be read", "raise `max_read` or ask for less"),
     blind("schema_unreadable", "`schema_file` is missing, unreadable or no JSON Schema", "correct the schema file"),
@@ -221,7 +230,8 @@ impl Look {
         }
         let unreadable = |e: std::io::Error| Unread::blind("unreadable", clean!("reading failed: {e}"));
         let meta = file.metadata().map_err(unreadable)?;
-        let written = modified(&meta).ok_or_else(|| Unread::blind("unreadable", clean!("it has no time of writing")))?;
+        let written =
+            modified(&meta).ok_or_else(|| Unread::blind("unreadable", clean!("it has no time of writing")))?;
         self.time(&mut facts, written);
 
         if settings.max_size.is_some_and(|most| meta.len() > most.bytes()) {
@@ -263,7 +273,10 @@ impl Look {
         let me = &Subject::none();
         let executions = self.records.executions(job.as_str(), MAX_EXECUTIONS)?;
         let Some(run) = executions.into_iter().find(Execution::succeeded) else {
-            return Err(Unread::blind("no_run", clean!("job `{}` has no successful execution on record", job.as_str())));
+            return Err(Unread::blind(
+                "no_run",
+                clean!("job `{}` has no successful execution on record", job.as_str()),
+            ));
         };
         let Some(bytes) = run.stdout_bytes else {
             return Err(Unread::blind("not_captured", clean!("the output of job `{}` was not captured", job.as_str())));
@@ -370,7 +383,8 @@ impl Look {
         if known.as_ref() == Some(&now) {
             return Ok(None);
         }
-        let bytes = serde_json::to_vec(&now).map_err(|e| Unread::ours("panicked", clean!("nothing remembered: {e}")))?;
+        let bytes =
+            serde_json::to_vec(&now).map_err(|e| Unread::ours("panicked", clean!("nothing remembered: {e}")))?;
         Ok(Some((RUN_KEY.to_owned(), Some(bytes))))
     }
 
@@ -465,14 +479,20 @@ fn assess(settings: &Settings, facts: &Facts, now: Timestamp) -> Vec<Finding> {
     let written = at("modified");
     if let Some(written) = written.filter(|written| written.duration_since(now) > FUTURE_SLACK) {
         let ahead = span(written.duration_since(now).as_secs());
-        found.push(Finding::new("from_the_future", Weight::Warn, true, clean!("{name} was written {ahead} ahead of now")));
+        found.push(Finding::new(
+            "from_the_future",
+            Weight::Warn,
+            true,
+            clean!("{name} was written {ahead} ahead of now"),
+        ));
     }
     let started = at("run_started").filter(|_| settings.after_job.is_some());
     let before_run = match (started, written) {
         (Some(started), Some(written)) if started.duration_since(written) > STAMP_SLACK => {
             let job = settings.after_job.as_ref().map_or("", JobName::as_str);
             let by = span(started.duration_since(written).as_secs());
-            let said = clean!("{name} was not written by the last run of `{job}`: it is {by} older than that run's start");
+            let said =
+                clean!("{name} was not written by the last run of `{job}`: it is {by} older than that run's start");
             found.push(Finding::new("before_run", Weight::Fail, true, said));
             true
         }
@@ -530,7 +550,8 @@ fn assess_content(settings: &Settings, facts: &Facts, name: &Clean, before_run: 
     if facts.flag(me, "expectation") == Some(false) {
         let source = settings.expect.as_ref().map_or("", |expect| expect.source());
         let rows = rows.map_or_else(String::new, |rows| format!(", {}", count(rows, "row", "rows")));
-        let said = clean!("{name} is not as expected: `{}` does not hold ({}{rows})", Clean::line(source, 160), size(bytes));
+        let said =
+            clean!("{name} is not as expected: `{}` does not hold ({}{rows})", Clean::line(source, 160), size(bytes));
         found.push(failed("expectation_failed", said));
     }
     if facts.flag(me, "unchanged") == Some(true) && !before_run {
@@ -551,3 +572,6 @@ fn called(settings: &Settings, facts: &Facts) -> Clean {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

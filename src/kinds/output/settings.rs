@@ -125,7 +125,9 @@ impl std::fmt::Debug for InlineSchema {
 impl<'de> Deserialize<'de> for InlineSchema {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let schema = serde_json::Map::deserialize(from)?;
-        compile(&serde_json::Value::Object(schema)).map(|schema| Self(Arc::new(schema))).map_err(serde::de::Error::custom)
+        compile(&serde_json::Value::Object(schema))
+            .map(|schema| Self(Arc::new(schema)))
+            .map_err(serde::de::Error::custom)
     }
 }
 impl JsonSchema for InlineSchema {
@@ -188,7 +190,10 @@ impl Settings {
         match (&self.path, &self.job) {
             (None, None) => report("path", "expected `path` (a file or a glob) or `job` (a captured output)".into()),
             (Some(_), Some(_)) => {
-                report("job", "`path` and `job` exclude each other (for the job that writes the file: `after_job`)".into());
+                report(
+                    "job",
+                    "`path` and `job` exclude each other (for the job that writes the file: `after_job`)".into(),
+                );
             }
             (None, Some(_)) => self.problems_of_captured(report),
             (Some(_), None) => {}
@@ -284,7 +289,10 @@ mod tests {
                     "min_rows: `min_rows` needs `path` (of a captured output only the end is kept, redacted)",
                 ],
             ),
-            ("path = '/a'\nformat = 'json'\ncolumns = ['a']", &["columns: `columns` needs format `csv`, found format `json`"]),
+            (
+                "path = '/a'\nformat = 'json'\ncolumns = ['a']",
+                &["columns: `columns` needs format `csv`, found format `json`"],
+            ),
             (
                 "path = '/a'\nformat = 'csv'\nrequired = ['$.a']",
                 &["required: `required` needs format `json` or `jsonl`, found format `csv`"],
@@ -301,16 +309,24 @@ mod tests {
                 ],
             ),
             ("path = '/a'\nmin_size = '2KiB'\nmax_size = 10", &["max_size: `max_size` 10B is below `min_size` 2KiB"]),
-            ("path = '/a'\nformat = 'any'\nmin_rows = 2", &["min_rows: `min_rows` needs a format with rows, found format `any`"]),
+            (
+                "path = '/a'\nformat = 'any'\nmin_rows = 2",
+                &["min_rows: `min_rows` needs a format with rows, found format `any`"],
+            ),
             ("path = '/a'\nmax_read = '1GiB'", &["max_read: expected a size from 1B to 256MiB"]),
-            ("path = '/a'\nformat = 'wav'", &["unknown variant `wav`, expected one of `json`, `jsonl`, `csv`, `text`, `any`"]),
+            (
+                "path = '/a'\nformat = 'wav'",
+                &["unknown variant `wav`, expected one of `json`, `jsonl`, `csv`, `text`, `any`"],
+            ),
             (
                 "path = '/a'\nafter_job = 'My Job'",
                 &["`My Job` is not a name (a name is 1 to 64 of a-z 0-9 . _ - and begins with a letter or a digit)"],
             ),
             (
                 "path = '/a'\nschema = { type = 'objekt' }",
-                &["not a JSON Schema: value is not valid under any of the schemas listed in the 'anyOf' keyword (at `/type`)"],
+                &[
+                    "not a JSON Schema: value is not valid under any of the schemas listed in the 'anyOf' keyword (at `/type`)",
+                ],
             ),
         ] {
             assert_eq!(problems(toml), said, "{toml}");

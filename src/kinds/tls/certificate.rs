@@ -51,7 +51,8 @@ impl Certificate {
         let validity = parsed.validity();
         let (key_type, weak_key) = key_of(&parsed);
         let signature = &parsed.signature_algorithm.algorithm;
-        let sha1 = [oid!(1.2.840.113549.1.1.5), oid!(1.2.840.10045.4.1), oid!(1.2.840.113549.1.1.4)].contains(signature);
+        let sha1 =
+            [oid!(1.2.840.113549.1.1.5), oid!(1.2.840.10045.4.1), oid!(1.2.840.113549.1.1.4)].contains(signature);
         let self_issued = parsed.subject().as_raw() == parsed.issuer().as_raw();
         let whole = |name: &X509Name<'_>| Clean::line(&name.to_string(), MAX_NAME_BYTES);
         let organisation = parsed.issuer().iter_organization().next().and_then(|entry| entry.as_str().ok());
@@ -91,12 +92,13 @@ fn hex(bytes: &[u8]) -> String {
 fn names_of(parsed: &x509_parser::certificate::X509Certificate<'_>) -> BTreeSet<Clean> {
     let Ok(Some(found)) = parsed.subject_alternative_name() else { return BTreeSet::new() };
     let names = found.value.general_names.iter();
-    names.filter_map(|name| match name {
-        GeneralName::DNSName(name) => Some(Clean::line(name, MAX_NAME_BYTES)),
-        GeneralName::IPAddress(bytes) => address(bytes).map(|address| Clean::line(&address, MAX_NAME_BYTES)),
-        _ => None,
-    })
-    .collect()
+    names
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(Clean::line(name, MAX_NAME_BYTES)),
+            GeneralName::IPAddress(bytes) => address(bytes).map(|address| Clean::line(&address, MAX_NAME_BYTES)),
+            _ => None,
+        })
+        .collect()
 }
 
 fn address(bytes: &[u8]) -> Option<String> {

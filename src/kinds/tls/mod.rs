@@ -228,13 +228,7 @@ const REASONS: &[ReasonDoc] = &[
         "see that the server's key and certificate belong together",
         true,
     ),
-    reason(
-        "bad_certificate",
-        Weight::Fail,
-        "it can't be parsed",
-        "have the certificate issued anew",
-        true,
-    ),
+    reason("bad_certificate", Weight::Fail, "it can't be parsed", "have the certificate issued anew", true),
     reason(
         "weak_key",
         Weight::Warn,
@@ -390,7 +384,13 @@ struct Seen {
     now: Timestamp,
 }
 
-async fn look_at(settings: &Settings, cx: &Cx, at: &HostPort, anchors: &Anchors, deadline: Instant) -> Result<Seen, Unread> {
+async fn look_at(
+    settings: &Settings,
+    cx: &Cx,
+    at: &HostPort,
+    anchors: &Anchors,
+    deadline: Instant,
+) -> Result<Seen, Unread> {
     let connected = cx.host.connect(&at.host, at.port, deadline).await;
     remote::note(cx, &at.host, &connected);
     let mut connection = connected?;
@@ -434,7 +434,14 @@ impl Seen {
     }
 }
 
-fn put_certificate(facts: &mut Facts, subject: &Subject, own: &Certificate, ends: Timestamp, scale: Scale, now: Timestamp) {
+fn put_certificate(
+    facts: &mut Facts,
+    subject: &Subject,
+    own: &Certificate,
+    ends: Timestamp,
+    scale: Scale,
+    now: Timestamp,
+) {
     facts.gauge(subject, "time_left_s", left_s(ends, now), scale);
     facts.info(subject, "not_after", own.not_after);
     facts.info(subject, "not_before", own.not_before);
@@ -459,7 +466,10 @@ fn scale(settings: &Settings, own: &Certificate, ends: Timestamp, now: Timestamp
     let lifetime_s = own.lifetime_s();
     let given_warn = settings.warn_before.map(expiry::secs_of);
     let given_fail = settings.fail_before.map(expiry::secs_of);
-    let fail = given_fail.unwrap_or_else(|| given_warn.map_or(f64::INFINITY, |warn| warn / 3.0).min(FAIL.of(lifetime_s)));
+    let given_warn = settings.warn_before.map(Dur::as_secs_f64);
+    let given_fail = settings.fail_before.map(Dur::as_secs_f64);
+    let fail =
+        given_fail.unwrap_or_else(|| given_warn.map_or(f64::INFINITY, |warn| warn / 3.0).min(FAIL.of(lifetime_s)));
     let warn = given_warn.unwrap_or_else(|| WARN.of(lifetime_s).max(fail));
     let what = if ends < own.not_after { "a certificate above it" } else { "certificate" };
     Scale {
@@ -478,14 +488,18 @@ type InFile = (Vec<Certificate>, usize);
 async fn look_at_files(settings: &Settings, cx: &Cx, pattern: &PathGlob, deadline: Instant, fetched: &mut Fetched) {
     let now = cx.now.wall;
     let full = cx.host.expand(pattern.as_str());
-    let read = cx.host.lane(pattern.as_str(), deadline, move || -> Result<(Vec<(PathBuf, Result<InFile, Unread>)>, bool), Unread> {
-        let (paths, more) = files::glob(&full, MAX_FILES)?;
-        let read = paths.into_iter().map(|path| {
-            let found = certificates_in(&path);
-            (path, found)
-        });
-        Ok((read.collect(), more))
-    });
+    let read = cx.host.lane(
+        pattern.as_str(),
+        deadline,
+        move || -> Result<(Vec<(PathBuf, Result<InFile, Unread>)>, bool), Unread> {
+            let (paths, more) = files::glob(&full, MAX_FILES)?;
+            let read = paths.into_iter().map(|path| {
+                let found = certificates_in(&path);
+                (path, found)
+            });
+            Ok((read.collect(), more))
+        },
+    );
     let (read, more) = match read.await.and_then(|inner| inner) {
         Ok(read) => read,
         Err(unread) => {
@@ -505,7 +519,8 @@ async fn look_at_files(settings: &Settings, cx: &Cx, pattern: &PathGlob, deadlin
         match found {
             Ok((found, left_out)) => {
                 for (place, own) in (1_usize..).zip(found) {
-                    let subject = if place == 1 { Subject::new(&path) } else { Subject::new(&format!("{path} #{place}")) };
+                    let subject =
+                        if place == 1 { Subject::new(&path) } else { Subject::new(&format!("{path} #{place}")) };
                     let scale = scale(settings, &own, own.not_after, now);
                     put_certificate(&mut fetched.facts, &subject, &own, own.not_after, scale, now);
                 }
@@ -552,7 +567,11 @@ fn assess_one(settings: &Settings, facts: &Facts, subject: &Subject, now: Timest
     let quoted = |name| facts.text(subject, name).map_or_else(Clean::default, Clean::quoted);
 
     if let Some(what) = facts.text(subject, "left_out") {
-        find("too_many", Weight::Warn, clean!("more {what} than are watched ({MAX_FILES} files, {MAX_IN_FILE} certificates a file)"));
+        find(
+            "too_many",
+            Weight::Warn,
+            clean!("more {what} than are watched ({MAX_FILES} files, {MAX_IN_FILE} certificates a file)"),
+        );
     }
     if facts.flag(subject, "parsed") == Some(false) {
         find("bad_certificate", Weight::Fail, clean!("the server's certificate can't be parsed"));
@@ -591,7 +610,8 @@ fn assess_one(settings: &Settings, facts: &Facts, subject: &Subject, now: Timest
             find("unknown_issuer", Weight::Fail, clean!("the chain ends in {detail}, which is not trusted here"));
         }
         Some(Trust::IncompleteChain) => {
-            let said = clean!("the server does not present {detail}, which signed its certificate and is no trusted root");
+            let said =
+                clean!("the server does not present {detail}, which signed its certificate and is no trusted root");
             find("incomplete_chain", Weight::Fail, said);
         }
         Some(Trust::ChainExpired) => {

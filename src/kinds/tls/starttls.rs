@@ -61,9 +61,9 @@ where
         // Text that was sent ahead of the handshake would be taken for TLS, or for an answer given under it.
         if talk.held.is_empty() { Ok(()) } else { Err(refused("the server sent more than its answer to STARTTLS")) }
     };
-    timeout_at(deadline, dialog)
-        .await
-        .unwrap_or_else(|_| Err(Unread::target("no_answer", clean!("connected, but the server did not get to STARTTLS in time"))))
+    timeout_at(deadline, dialog).await.unwrap_or_else(|_| {
+        Err(Unread::target("no_answer", clean!("connected, but the server did not get to STARTTLS in time")))
+    })
 }
 
 fn refused(why: &str) -> Unread {
@@ -81,7 +81,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
         self.smtp_reply(b"220").await?;
         self.say(b"EHLO localhost\r\n").await?;
         let offers = self.smtp_reply(b"250").await?;
-        if !offers.iter().any(|line| line.get(4..).is_some_and(|word| word.trim_ascii().eq_ignore_ascii_case(b"STARTTLS"))) {
+        if !offers
+            .iter()
+            .any(|line| line.get(4..).is_some_and(|word| word.trim_ascii().eq_ignore_ascii_case(b"STARTTLS")))
+        {
             return Err(refused("the server does not offer STARTTLS"));
         }
         self.say(b"STARTTLS\r\n").await?;
@@ -200,7 +203,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
         self.total = self.total.saturating_add(count);
         match piece.get(..count) {
             None | Some([]) => Err(closed()),
-            Some(_) if self.total > MAX_DIALOG_BYTES => Err(refused("the server said more than 64 KiB before STARTTLS")),
+            Some(_) if self.total > MAX_DIALOG_BYTES => {
+                Err(refused("the server said more than 64 KiB before STARTTLS"))
+            }
             Some(read) => {
                 self.held.extend_from_slice(read);
                 Ok(())
@@ -256,12 +261,15 @@ mod tests {
     async fn each_dialog_ends_at_the_handshake() {
         let smtp: Turns = &[(EHLO, b"250-mx\r\n250-starttls\r\n250 SIZE 1\r\n"), (b"STARTTLS\r\n", b"220 go\r\n")];
         against(Starttls::Smtp, b"220-mx\r\n220 ready\r\n", smtp).await.unwrap();
-        against(Starttls::Imap, b"* OK ready\r\n", &[(b"p1 STARTTLS\r\n", b"* CAPABILITY x\r\np1 OK go\r\n")]).await.unwrap();
+        against(Starttls::Imap, b"* OK ready\r\n", &[(b"p1 STARTTLS\r\n", b"* CAPABILITY x\r\np1 OK go\r\n")])
+            .await
+            .unwrap();
         against(Starttls::Pop3, b"+OK\r\n", &[(b"STLS\r\n", b"+OK\r\n")]).await.unwrap();
         against(Starttls::Postgres, b"", &[(PG, b"S")]).await.unwrap();
-        against(Starttls::Ldap, b"", &[(LDAP, b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x00\x04\x00\x04\x00")]).await.unwrap();
-        const LONG: &[u8] =
-            b"\x30\x84\x00\x00\x00\x10\x02\x01\x01\x78\x84\x00\x00\x00\x07\x0a\x01\x00\x04\x00\x04\x00";
+        against(Starttls::Ldap, b"", &[(LDAP, b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x00\x04\x00\x04\x00")])
+            .await
+            .unwrap();
+        const LONG: &[u8] = b"\x30\x84\x00\x00\x00\x10\x02\x01\x01\x78\x84\x00\x00\x00\x07\x0a\x01\x00\x04\x00\x04\x00";
         against(Starttls::Ldap, b"", &[(LDAP, LONG)]).await.unwrap();
         against(Starttls::None, b"", &[]).await.unwrap();
     }
@@ -272,9 +280,21 @@ mod tests {
             (Starttls::Smtp, b"220 mx\r\n", &[(EHLO, b"250 mx\r\n")], "starttls_refused", "does not offer STARTTLS"),
             (Starttls::Smtp, b"554 no\r\n", &[], "starttls_refused", "554 no"),
             (Starttls::Imap, b"* OK\r\n", &[(b"p1 STARTTLS\r\n", b"p1 BAD no\r\n")], "starttls_refused", "p1 BAD no"),
-            (Starttls::Pop3, b"+OK\r\n", &[(b"STLS\r\n", b"+OK\r\n+OK early\r\n")], "starttls_refused", "more than its answer"),
+            (
+                Starttls::Pop3,
+                b"+OK\r\n",
+                &[(b"STLS\r\n", b"+OK\r\n+OK early\r\n")],
+                "starttls_refused",
+                "more than its answer",
+            ),
             (Starttls::Postgres, b"", &[(PG, b"N")], "starttls_refused", "switched off"),
-            (Starttls::Ldap, b"", &[(LDAP, b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x02\x04\x00\x04\x00")], "starttls_refused", "LDAP result 2"),
+            (
+                Starttls::Ldap,
+                b"",
+                &[(LDAP, b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x02\x04\x00\x04\x00")],
+                "starttls_refused",
+                "LDAP result 2",
+            ),
             (Starttls::Pop3, b"", &[], "connection_reset", "closed before TLS"),
         ];
         for (how, first, turns, code, words) in table {

@@ -2,7 +2,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::PrivateKeyDer;
@@ -143,8 +145,16 @@ fn the_example_parses_and_bad_settings_are_refused() {
 
     for (toml, key, words) in [
         ("", "hosts", "nothing to look at (name `hosts` or `files`)"),
-        ("hosts = ['a']\nwarn_before = '7d'\nfail_before = '7d'", "fail_before", "`fail_before` must be shorter than `warn_before`"),
-        ("files = ['/a']\nself_signed_ok = true", "self_signed_ok", "`self_signed_ok` is for `hosts`, and there are none"),
+        (
+            "hosts = ['a']\nwarn_before = '7d'\nfail_before = '7d'",
+            "fail_before",
+            "`fail_before` must be shorter than `warn_before`",
+        ),
+        (
+            "files = ['/a']\nself_signed_ok = true",
+            "self_signed_ok",
+            "`self_signed_ok` is for `hosts`, and there are none",
+        ),
     ] {
         let Ok(parsed) = toml::from_str::<Settings>(toml) else { panic!("{toml}") };
         let mut problems = Vec::new();
@@ -238,20 +248,83 @@ fn what_is_wrong_with_a_chain_is_told_apart() {
     type Row<'a> = (&'a str, &'a Settings, Vec<CertificateDer<'static>>, Anchors, &'a [&'a str], &'a str);
     let table: Vec<Row<'_>> = vec![
         ("trusted", &plain, world.chain(), world.anchors(), &[], ""),
-        ("trusted, in a strange order", &plain, vec![world.own.der.clone(), world.root.der.clone(), world.middle.der.clone()], world.anchors(), &[], ""),
-        ("intermediate left out", &plain, own(&world.own), world.anchors(), &["incomplete_chain"], "does not present \"CN=Test Intermediate\""),
-        ("a private root, presented", &plain, whole(&elsewhere), world.anchors(), &["unknown_issuer"], "\"CN=Home Root\""),
-        ("a private root, left out", &plain, elsewhere.chain(), Anchors::new(RootCertStore::empty(), own(&alone)), &["unknown_issuer"], "ends in \"CN=Home Root\""),
-        ("a root of the same name with another key", &plain, namesake.chain(), world.anchors(), &["refused"], "signature in the chain is wrong"),
+        (
+            "trusted, in a strange order",
+            &plain,
+            vec![world.own.der.clone(), world.root.der.clone(), world.middle.der.clone()],
+            world.anchors(),
+            &[],
+            "",
+        ),
+        (
+            "intermediate left out",
+            &plain,
+            own(&world.own),
+            world.anchors(),
+            &["incomplete_chain"],
+            "does not present \"CN=Test Intermediate\"",
+        ),
+        (
+            "a private root, presented",
+            &plain,
+            whole(&elsewhere),
+            world.anchors(),
+            &["unknown_issuer"],
+            "\"CN=Home Root\"",
+        ),
+        (
+            "a private root, left out",
+            &plain,
+            elsewhere.chain(),
+            Anchors::new(RootCertStore::empty(), own(&alone)),
+            &["unknown_issuer"],
+            "ends in \"CN=Home Root\"",
+        ),
+        (
+            "a root of the same name with another key",
+            &plain,
+            namesake.chain(),
+            world.anchors(),
+            &["refused"],
+            "signature in the chain is wrong",
+        ),
         ("self-signed", &plain, own(&alone), world.anchors(), &["self_signed"], "self-signed"),
         ("self-signed by openssl", &plain, own(&openssl), world.anchors(), &["self_signed"], "self-signed"),
         ("self-signed, which will do", &lenient, own(&alone), world.anchors(), &[], ""),
-        ("self-signed, named itself", &plain, own(&openssl), Anchors::new(RootCertStore::empty(), own(&openssl)), &[], ""),
-        ("for another name", &plain, other_name.chain(), other_name.anchors(), &["name_mismatch"], "made out for \"c.org\", \"example.org\" and 1 more"),
+        (
+            "self-signed, named itself",
+            &plain,
+            own(&openssl),
+            Anchors::new(RootCertStore::empty(), own(&openssl)),
+            &[],
+            "",
+        ),
+        (
+            "for another name",
+            &plain,
+            other_name.chain(),
+            other_name.anchors(),
+            &["name_mismatch"],
+            "made out for \"c.org\", \"example.org\" and 1 more",
+        ),
         ("for no name", &plain, no_names.chain(), no_names.anchors(), &["name_mismatch"], "no name at all"),
         ("not yet valid", &plain, early.chain(), early.anchors(), &["not_yet_valid"], "not valid yet"),
-        ("for clients only", &plain, for_clients.chain(), for_clients.anchors(), &["refused"], "not made out for servers"),
-        ("no roots on this machine", &plain, world.chain(), Anchors::new(RootCertStore::empty(), vec![]), &["no_roots"], "no root certificates"),
+        (
+            "for clients only",
+            &plain,
+            for_clients.chain(),
+            for_clients.anchors(),
+            &["refused"],
+            "not made out for servers",
+        ),
+        (
+            "no roots on this machine",
+            &plain,
+            world.chain(),
+            Anchors::new(RootCertStore::empty(), vec![]),
+            &["no_roots"],
+            "no root certificates",
+        ),
     ];
     for (case, settings, chain, anchors, expected, words) in table {
         let facts = facts_of(settings, &chain, &anchors, now());
@@ -398,8 +471,13 @@ async fn shake(config: rustls::ServerConfig) -> Result<Presented, Unread> {
     presented
 }
 
-fn server(versions: &[&'static rustls::SupportedProtocolVersion]) -> rustls::ConfigBuilder<rustls::ServerConfig, rustls::server::WantsServerCert> {
-    rustls::ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions).unwrap().with_no_client_auth()
+fn server(
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> rustls::ConfigBuilder<rustls::ServerConfig, rustls::server::WantsServerCert> {
+    rustls::ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_no_client_auth()
 }
 
 #[tokio::test]
