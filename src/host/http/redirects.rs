@@ -34,9 +34,8 @@ pub(super) fn next(hop: &Hop, status: StatusCode, headers: &HeaderMap) -> Result
         .ok_or_else(|| Unread::target("bad_answer", clean!("{from} redirects to something that is no URL")))?;
     let refused = |why: &str| Err(Unread::target("redirect_refused", clean!("{from} redirects to {why}")));
     match url.scheme() {
-        "https" => {}
         "http" if hop.url.scheme() == "https" => return refused("plain HTTP, which is not followed"),
-        "http" => {}
+        "http" | "https" => {}
         _ => return refused("something other than HTTP"),
     }
     let here = |url: &Url| url.host_str().is_none_or(is_local);
