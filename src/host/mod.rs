@@ -1,16 +1,20 @@
 //! The one room for what must be injectable and bounded: clients, roots, processes, names, spawn, files, lanes.
 
+pub mod accounts;
 pub mod env;
 pub mod files;
 pub mod http;
 pub mod lanes;
+pub mod mounts;
 pub mod net;
 pub mod procs;
 pub mod roots;
 mod secrets;
 pub mod spawn;
 pub mod statefs;
+pub mod tls;
 pub mod trust;
+pub mod sqlite;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -30,6 +34,19 @@ pub struct Paths {
     pub state: PathBuf,
     /// `/proc`, or a canned one.
     pub proc: PathBuf,
+}
+
+impl Paths {
+    /// `/etc`, or the one beside a canned `/proc`.
+    #[must_use]
+    pub fn etc(&self) -> PathBuf {
+        self.proc.with_file_name("etc")
+    }
+    /// `/run`, or the one beside a canned `/proc`.
+    #[must_use]
+    pub fn run(&self) -> PathBuf {
+        self.proc.with_file_name("run")
+    }
 }
 
 /// The outside, as the rest of the program may reach it.
