@@ -6,6 +6,7 @@ mod redirects;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,8 +16,6 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Url};
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
@@ -27,8 +26,6 @@ use crate::redact::{Clean, Secret};
 use proxies::Proxies;
 use redirects::Next;
 
-/// Bytes of a file of extra roots.
-const MAX_ROOTS_BYTES: usize = 4 << 20;
 /// Clients that are kept: one for plain HTTP, one for the system's roots, one a file of extra roots.
 const MAX_CLIENTS: usize = 16;
 /// Kept at the end of the time for finding out why nothing came.
@@ -156,6 +153,10 @@ impl Host {
         let began = Instant::now();
         let mut hop = Hop::first(request)?;
         let proxies = Proxies::new(&self.env);
+        // A silent name server holds no slot; what is found here is known when the request is sent.
+        let proxy = proxies.of(&hop.url)?;
+        let (first, port) = host_and_port(proxy.as_ref().unwrap_or(&hop.url));
+        self.resolve(first, port, deadline).await?;
         let _slot = net::slot(&self.slots, deadline).await?;
         for followed in 0..=request.redirects {
             let answer = self.send(&hop, request.extra_roots.as_deref(), &proxies, deadline).await?;
@@ -188,7 +189,8 @@ impl Host {
         let tls = hop.url.scheme() == "https" || proxy.as_ref().is_some_and(|proxy| proxy.scheme() == "https");
         let until = deadline - RESERVE.min(deadline.saturating_duration_since(began) / 5);
         let client = self.client(tls, extra_roots, proxies, until).await?;
-        // Asked for here, where it has its own reasons and time; the client then finds it known.
+        // Asked for here, where it has its own reasons and time; the client then finds it known. Only a redirect's host
+        // is new.
         let addresses = self.resolve(first, port, until).await?;
         let mut asking = client.request(hop.method.clone(), hop.url.clone()).headers(hop.headers.clone());
         if let Some(body) = &hop.body {
@@ -220,9 +222,11 @@ impl Host {
             (true, Some(path)) => {
                 let (about, path) = (path.to_string_lossy().into_owned(), path.to_owned());
                 let seen = path.clone();
-                let stat =
-                    self.lane(&about, deadline, move || files::stat(&seen)).await?.map_err(|why| no_extra(&why))?;
-                let stat = stat.ok_or_else(|| no_extra(&files::unread(&path, &std::io::ErrorKind::NotFound.into())))?;
+                let stat = self.lane(&about, deadline, move || files::stat(&seen)).await?;
+                let stat = stat.and_then(|stat| stat.ok_or_else(|| files::unread(&path, &ErrorKind::NotFound.into())));
+                let stat = stat.map_err(|why| {
+                    Unread::blind("roots_unreadable", clean!("the trusted certificates: {}", why.said))
+                })?;
                 Trust::Extra { path, size_bytes: stat.size_bytes, inode: stat.inode, modified: stat.modified }
             }
         };
@@ -234,13 +238,7 @@ impl Host {
             Trust::System => Arc::clone(&self.roots(deadline).await?.store),
             Trust::Extra { path, .. } => {
                 let mut store = RootCertStore::clone(&self.roots(deadline).await?.store);
-                let (about, path) = (path.to_string_lossy().into_owned(), path.clone());
-                let extra = self.lane(&about, deadline, move || extra(&path)).await??;
-                let (added, _) = store.add_parsable_certificates(extra);
-                if added == 0 {
-                    let said = clean!("{} holds no certificate (PEM is expected)", Clean::line(&about, 200));
-                    return Err(Unread::blind("roots_unreadable", said));
-                }
+                store.add_parsable_certificates(self.certificates(path, deadline).await?);
                 Arc::new(store)
             }
         };
@@ -352,21 +350,6 @@ async fn silent(addresses: &[SocketAddr], place: &Clean, began: Instant, deadlin
         }
         Err(unread) => unread,
     }
-}
-
-fn no_extra(why: &Unread) -> Unread {
-    Unread::blind("roots_unreadable", clean!("the extra trusted certificates: {}", why.said))
-}
-
-fn extra(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unread> {
-    let (bytes, cut) = files::read(path, MAX_ROOTS_BYTES).map_err(|why| no_extra(&why))?;
-    if cut {
-        let said = clean!("{} is longer than 4 MiB", files::shown(path));
-        return Err(Unread::blind("roots_unreadable", said));
-    }
-    CertificateDer::pem_slice_iter(&bytes)
-        .collect::<Result<_, _>>()
-        .map_err(|error| Unread::blind("roots_unreadable", clean!("{} is not PEM: {error}", files::shown(path))))
 }
 
 #[cfg(test)]

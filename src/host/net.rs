@@ -157,8 +157,9 @@ impl Host {
     /// `connection_refused`, `unreachable` (all target), `out_of_descriptors` (ours). Waits for a connection slot
     /// (min(512, (descriptors − 64) / 2) at once); no slot by the deadline is `connections_busy` (ours).
     pub async fn connect(&self, name: &str, port: u16, deadline: Instant) -> Result<Connection, Unread> {
-        let slot = slot(&self.slots, deadline).await?;
+        // A silent name server holds no slot.
         let addresses = self.resolve(name, port, deadline).await?;
+        let slot = slot(&self.slots, deadline).await?;
         let place = place(name, port);
         let (stream, peer) = race(&addresses, &place, deadline, TcpStream::connect).await?;
         // Health questions are small; waiting to fill a packet only makes them slower.

@@ -4,13 +4,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::RootCertStore;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::Host;
+use super::{Host, files};
 use crate::clean;
 use crate::facts::Unread;
 use crate::redact::Clean;
+
+/// Bytes of a file with certificates to trust: a whole system's are a quarter of that.
+const MAX_FILE_BYTES: usize = 4 << 20;
 
 /// The trusted roots. That there are none is said, not fatal: plain HTTP and local files need none.
 #[derive(Debug)]
@@ -32,6 +37,31 @@ impl Host {
         let dir = self.var("SSL_CERT_DIR").map(PathBuf::from);
         let load = || self.lane("trusted roots", deadline, move || Arc::new(load(file.as_deref(), dir.as_deref())));
         self.roots.get_or_try_init(load).await.cloned()
+    }
+
+    /// The certificates of a PEM file, at least one. Code: `roots_unreadable` (blind), and those of a lane.
+    pub(super) async fn certificates(
+        &self,
+        path: &Path,
+        deadline: Instant,
+    ) -> Result<Vec<CertificateDer<'static>>, Unread> {
+        let (about, path) = (path.to_string_lossy().into_owned(), path.to_owned());
+        self.lane(&about, deadline, move || certificates_of(&path)).await?
+    }
+}
+
+fn certificates_of(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unread> {
+    let unreadable = |why: &str| Unread::blind("roots_unreadable", clean!("{} {why}", files::shown(path)));
+    let (bytes, cut) = files::read(path, MAX_FILE_BYTES)
+        .map_err(|why| Unread::blind("roots_unreadable", clean!("the trusted certificates: {}", why.said)))?;
+    if cut {
+        return Err(unreadable("is longer than 4 MiB"));
+    }
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(unreadable("holds no PEM certificate")),
+        Err(_) => Err(unreadable("is not PEM")),
     }
 }
 
