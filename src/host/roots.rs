@@ -1,6 +1,6 @@
 //! The certificates that this machine trusts, loaded once, when they are first needed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::RootCertStore;
@@ -30,16 +30,16 @@ impl Host {
     pub async fn roots(&self, deadline: Instant) -> Result<Arc<Roots>, Unread> {
         let file = self.var("SSL_CERT_FILE").map(PathBuf::from);
         let dir = self.var("SSL_CERT_DIR").map(PathBuf::from);
-        let load = || self.lane("trusted roots", deadline, move || Arc::new(load(file, dir)));
+        let load = || self.lane("trusted roots", deadline, move || Arc::new(load(file.as_deref(), dir.as_deref())));
         self.roots.get_or_try_init(load).await.cloned()
     }
 }
 
-fn load(file: Option<PathBuf>, dir: Option<PathBuf>) -> Roots {
+fn load(file: Option<&Path>, dir: Option<&Path>) -> Roots {
     let loaded = if file.is_none() && dir.is_none() {
         rustls_native_certs::load_native_certs()
     } else {
-        rustls_native_certs::load_certs_from_paths(file.as_deref(), dir.as_deref())
+        rustls_native_certs::load_certs_from_paths(file, dir)
     };
     let mut store = RootCertStore::empty();
     let (_used, refused) = store.add_parsable_certificates(loaded.certs);
@@ -69,10 +69,10 @@ mod tests {
         let made = rcgen::generate_simple_self_signed(["example".to_owned()]).unwrap();
         let pem = dir.path().join("ca.pem");
         files::replace(&pem, made.cert.pem().as_bytes(), 0o600).unwrap();
-        let found = load(Some(pem), None);
+        let found = load(Some(&pem), None);
         assert_eq!((found.store.len(), found.problems.len()), (1, 0));
 
-        let none = load(Some(dir.path().join("none.pem")), None);
+        let none = load(Some(&dir.path().join("none.pem")), None);
         assert!(none.store.is_empty());
         assert!(none.problems[0].as_str().starts_with("no trusted certificates were found"));
         assert!(none.problems.len() >= 2, "{:?}", none.problems);
