@@ -12,6 +12,8 @@ pub mod outbox;
 pub mod people;
 pub mod retention;
 pub mod standing;
+#[cfg(test)]
+mod testing;
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
