@@ -100,7 +100,8 @@ pub struct CycleTx<'s> {
 impl Store {
     /// Begins the cycle's transaction: nobody else writes until it ends. Refused when the lease was lost.
     pub fn begin(&mut self, lease: &Lease) -> Result<CycleTx<'_>, Error> {
-        let Reader { conn, path } = &mut self.0;
+        self.in_place()?;
+        let Reader { conn, path, .. } = &mut self.0;
         let said = |halt: Halt| match halt {
             Halt::Sql(error) => sqlite::trouble(path, &error).into(),
             Halt::Said(error) => error,
@@ -413,7 +414,11 @@ mod tests {
         assert_eq!(store.last_cycle().unwrap(), None);
         assert_eq!(store.open_incidents().unwrap(), []);
         assert_eq!(store.claim(Which::All, at(1), at(2), 9).unwrap().due, []);
-        assert_eq!(store.lease().unwrap().unwrap().holder, me(1), "the lease stays until it ends or its holder is gone");
+        assert_eq!(
+            store.lease().unwrap().unwrap().holder,
+            me(1),
+            "the lease stays until it ends or its holder is gone"
+        );
     }
 
     #[test]
@@ -514,10 +519,7 @@ mod tests {
         let mut tx = store.begin(&held).unwrap();
         tx.rename(&check("site"), &check("web")).unwrap();
         tx.before("c1", at(15)).unwrap();
-        let judged = Judged {
-            after: snapshot([stood("web", at(15), Word::Fail, Facts::new())]),
-            ..Judged::default()
-        };
+        let judged = Judged { after: snapshot([stood("web", at(15), Word::Fail, Facts::new())]), ..Judged::default() };
         tx.commit_cycle(&cycle("c1", at(15)), &judged, &[], &[], &[]).unwrap();
         assert_eq!(store.snapshot().unwrap().into_keys().collect::<Vec<_>>(), [check("web")]);
         assert_eq!(store.observations(&check("web"), None, 9).unwrap().len(), 2);

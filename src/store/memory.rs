@@ -142,8 +142,7 @@ mod tests {
         let id: i64 = store.last_cycle().unwrap().map_or(0, |last| last.seq);
         let mut tx = store.begin(&held).unwrap();
         tx.before("", at(0)).unwrap();
-        let judged =
-            Judged { after: snapshot([stood(name, at(0), Word::Pass, Facts::new())]), ..Judged::default() };
+        let judged = Judged { after: snapshot([stood(name, at(0), Word::Pass, Facts::new())]), ..Judged::default() };
         let remember: Vec<Remember> =
             values.iter().map(|(key, value)| (check(name), (*key).to_owned(), value.clone())).collect();
         let committed = tx.commit_cycle(&cycle(&format!("c{id}"), at(0)), &judged, &remember, &[], &[]).unwrap();

@@ -274,7 +274,8 @@ mod tests {
         {
             let seen = at(15 * i64::try_from(i).unwrap());
             let after = snapshot([stood("site", seen, word, facts)]);
-            run(&mut store, &format!("c{i}"), seen, &Judged { after: after.clone(), ..Judged::default() }, &[]).unwrap();
+            run(&mut store, &format!("c{i}"), seen, &Judged { after: after.clone(), ..Judged::default() }, &[])
+                .unwrap();
             assert_eq!(store.observations(&check("site"), None, 9).unwrap().len(), kept, "{why}");
             assert_eq!(store.snapshot().unwrap(), after, "{why}");
         }
@@ -338,7 +339,8 @@ mod tests {
         assert_eq!(store.snapshot().unwrap().len(), 0);
         let history = store.observations(&check("site"), None, 9).unwrap();
         assert_eq!(history.iter().map(|kept| kept.until).collect::<Vec<_>>(), [at(0)]);
-        let trimmed = store.trim(at(0) + SignedDuration::from_hours(24 * 31), &super::super::Limits::default()).unwrap();
+        let trimmed =
+            store.trim(at(0) + SignedDuration::from_hours(24 * 31), &super::super::Limits::default()).unwrap();
         assert!(trimmed.rows > 0);
         assert_eq!(store.observations(&check("site"), None, 9).unwrap(), [], "and that ages");
     }

@@ -669,7 +669,11 @@ mod tests {
         let mut store = home.open(at(0));
         say(&mut store, at(0), &[site("chat", Turn::Open, YELLOW)]);
         let first = claim(&mut store, at(0));
-        say(&mut store, at(0), &[site("chat", Turn::Resolve, YELLOW), notice("chat", Some("i2"), "disk", Turn::Open, RED)]);
+        say(
+            &mut store,
+            at(0),
+            &[site("chat", Turn::Resolve, YELLOW), notice("chat", Some("i2"), "disk", Turn::Open, RED)],
+        );
         let due = claim(&mut store, at(0));
         assert_eq!(due[0].notice.key, key("disk"), "the resolve waits for its trigger, another key does not");
         assert_eq!(due.len(), 1);
@@ -689,7 +693,10 @@ mod tests {
         say(&mut store, at(0), &[held_back(Turn::Open, YELLOW)]);
         assert_eq!(claim(&mut store, at(0)), [], "quiet hours");
         let committed = say(&mut store, at(15), &[site("chat", Turn::Raise, RED)]);
-        assert_eq!(committed.folded.iter().map(|row| (row.id, row.why)).collect::<Vec<_>>(), [(1, "a newer notice says it")]);
+        assert_eq!(
+            committed.folded.iter().map(|row| (row.id, row.why)).collect::<Vec<_>>(),
+            [(1, "a newer notice says it")]
+        );
         let due = claim(&mut store, at(15));
         assert_eq!(turns(&due), [("chat", Turn::Open)], "a red goes at once, and is news to the channel");
         assert_eq!(due[0].notice.level, RED);
@@ -819,7 +826,10 @@ mod tests {
             .chain((0..1_004).map(|n| notice("chat", Some("i9"), &format!("n{n}"), Turn::Open, YELLOW)))
             .collect();
         let committed = say(&mut store, at(1), &many);
-        assert_eq!(committed.said, [clean!("5 notices for the channel `chat` dropped undelivered: more than 1000 waited")]);
+        assert_eq!(
+            committed.said,
+            [clean!("5 notices for the channel `chat` dropped undelivered: more than 1000 waited")]
+        );
         assert_eq!(store.channels(at(2)).unwrap()["chat"].waiting, 1_000);
         let due = store.claim(Which::All, at(2), at(3), 2_000).unwrap().due;
         assert_eq!((due.len(), due[0].notice.turn, due[1].notice.key.to_string()), (1_000, Turn::Resolve, "n5".into()));
