@@ -14,5 +14,5 @@ pub mod records;
 pub mod redact;
 pub mod report;
 pub mod settings;
-pub mod words;
 pub mod store;
+pub mod words;

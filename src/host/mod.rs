@@ -11,10 +11,10 @@ pub mod procs;
 pub mod roots;
 mod secrets;
 pub mod spawn;
+pub mod sqlite;
 pub mod statefs;
 pub mod tls;
 pub mod trust;
-pub mod sqlite;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};

@@ -6,19 +6,20 @@ pub mod common;
 mod expiry;
 pub mod files;
 pub mod freshness;
+pub mod http;
 mod ledger;
 pub mod output;
-pub mod http;
+pub mod process;
+pub mod pulsecheck;
 mod remote;
 pub mod rule;
-pub mod process;
 pub mod system;
 pub mod tcp;
 #[cfg(test)]
 mod testing;
 pub mod tls;
-mod words;
 pub mod token;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -44,19 +45,15 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<command::Command>::NEW,
     &Entry::<files::Files>::NEW,
     &Entry::<freshness::Freshness>::NEW,
+    &Entry::<http::Http>::NEW,
     &Entry::<output::Output>::NEW,
+    &Entry::<process::Process>::NEW,
     &Entry::<rule::Rule>::NEW,
     &Entry::<system::System>::NEW,
     &Entry::<tcp::Tcp>::NEW,
     &Entry::<tls::Tls>::NEW,
+    &Entry::<token::Token>::NEW,
 ];
-pub static KINDS: &[&dyn AnyKind] =
-    &[&Entry::<http::Http>::NEW, &Entry::<tcp::Tcp>::NEW, &Entry::<tls::Tls>::NEW, &Entry::<token::Token>::NEW];
-    &Entry::<process::Process>::NEW,
-    &Entry::<system::System>::NEW,
-];
-pub static KINDS: &[&dyn AnyKind] =
-    &[&Entry::<freshness::Freshness>::NEW, &Entry::<output::Output>::NEW, &Entry::<rule::Rule>::NEW];
 
 /// The kind called `name`.
 #[must_use]

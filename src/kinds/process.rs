@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::common::{FILE_REASONS, LANE_REASONS, MISSING};
-use super::words::{as_number, bytes, span};
+use super::words::as_number;
 use super::{Cx, FactDoc, Fetched, Kind, KindDoc, Past, ReasonDoc, ReasonOutcome};
 use crate::clean;
 use crate::facts::{Blame, Edge, Facts, Finding, Scale, Subject, Unit, Unread, Weight, Worse};
@@ -16,6 +16,7 @@ use crate::host::accounts::Accounts;
 use crate::host::procs::{Process as Row, ProcessState};
 use crate::host::{files, mounts};
 use crate::settings::{Dur, Pattern, Size};
+use crate::words::{bytes, span};
 
 /// Bytes of a short name that the kernel keeps (`TASK_COMM_LEN` less its end).
 const SHORT_NAME_BYTES: usize = 15;
