@@ -9,6 +9,8 @@ pub mod freshness;
 pub mod http;
 mod ledger;
 pub mod output;
+pub mod process;
+pub mod pulsecheck;
 mod remote;
 pub mod rule;
 pub mod system;
@@ -45,6 +47,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<freshness::Freshness>::NEW,
     &Entry::<http::Http>::NEW,
     &Entry::<output::Output>::NEW,
+    &Entry::<process::Process>::NEW,
     &Entry::<rule::Rule>::NEW,
     &Entry::<system::System>::NEW,
     &Entry::<tcp::Tcp>::NEW,

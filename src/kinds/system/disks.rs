@@ -231,7 +231,7 @@ fn put_disk(
             Unit::Seconds,
             edge(settings.full_within.map(|within| within.0.as_secs_f64()), "disk_filling", false),
             None,
-            format!("full in {}, as the last day went", span(i64::try_from(left).unwrap_or(i64::MAX))),
+            format!("full in {}, as the last day went", span(left)),
         );
         facts.gauge(subject, "full_in_s", left, scale);
     }
