@@ -41,15 +41,18 @@ pub struct Presented {
 /// The certificates that are trusted.
 #[derive(Debug)]
 pub struct Anchors {
-    roots: RootCertStore,
+    roots: Arc<RootCertStore>,
     /// Certificates named one by one: a server's own may be among them.
     named: Vec<CertificateDer<'static>>,
 }
 
 impl Anchors {
     /// The given roots, and certificates to trust beside them.
-    pub fn new(mut roots: RootCertStore, named: Vec<CertificateDer<'static>>) -> Self {
-        roots.add_parsable_certificates(named.iter().cloned());
+    #[must_use]
+    pub fn new(mut roots: Arc<RootCertStore>, named: Vec<CertificateDer<'static>>) -> Self {
+        if !named.is_empty() {
+            Arc::make_mut(&mut roots).add_parsable_certificates(named.iter().cloned());
+        }
         Self { roots, named }
     }
 
@@ -101,6 +104,16 @@ impl Host {
             None => Vec::new(),
         };
         Ok(Arc::new(Anchors::new(roots, named)))
+    pub async fn anchors(&self, extra: Option<&Path>, deadline: Instant) -> Result<Anchors, Unread> {
+        let roots = Arc::clone(&self.roots(deadline).await?.store);
+        let named = match extra.map(Path::to_owned) {
+            Some(path) => {
+                let about = path.display().to_string();
+                self.lane(&about, deadline, move || certificates_of(&path)).await??
+            }
+            None => Vec::new(),
+        };
+        Ok(Anchors::new(roots, named))
     }
 }
 
