@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::{Blame, CheckName, Code, FactName, Key, Observation, Subject, Unread, Weight};
+use crate::records::CheckView;
 use crate::redact::Clean;
 
 pub use count::is_due;
@@ -612,4 +613,30 @@ fn own_network(mut seen: Vec<Observation>, now: Timestamp) -> Vec<Observation> {
 #[must_use]
 pub fn changed_keys(changes: &[Change]) -> BTreeSet<&Key> {
     changes.iter().map(|change| &change.key).collect()
+}
+
+/// A check's standing as conditions and rules see it.
+#[must_use]
+pub fn view(standing: &Standing) -> CheckView {
+    CheckView {
+        check: standing.last.check.clone(),
+        at: standing.last.at,
+        outcomes: standing.marks.iter().map(|(subject, mark)| (subject.clone(), mark.outcome.word.plain())).collect(),
+        facts: standing.last.facts.clone(),
+    }
+}
+
+/// An observation as conditions and rules see it, before it is judged.
+#[must_use]
+pub fn view_of(observation: &Observation, standing: Option<&Standing>) -> CheckView {
+    let earlier = standing.map(|standing| (standing.read, &standing.last.facts));
+    let outcomes = reason::subjects(observation)
+        .into_iter()
+        .map(|subject| {
+            let mark = standing.and_then(|standing| standing.marks.get(&subject));
+            let word = reason::look(observation, &subject, mark, earlier).word();
+            (subject, word.plain())
+        })
+        .collect();
+    CheckView { check: observation.check.clone(), at: observation.at, outcomes, facts: observation.facts.clone() }
 }

@@ -12,7 +12,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::common::{FILE_REASONS, LANE_REASONS};
-use super::words::{as_number, bytes};
+use super::words::as_number;
 use super::{Cx, FactDoc, Fetched, Kind, KindDoc, Past, ReasonDoc, ReasonOutcome};
 use crate::clean;
 use crate::facts::{Facts, Finding, Subject, Unread, Weight};
@@ -20,6 +20,7 @@ use crate::host::accounts::Accounts;
 use crate::host::files::{self, Stat};
 use crate::redact::Clean;
 use crate::settings::{PathGlob, Size};
+use crate::words::bytes;
 
 /// Paths that one glob may match; what is beyond is left out, and that is said.
 const MAX_MATCHES: usize = 1_000;
@@ -271,10 +272,10 @@ mode = "0600"
             match looked {
                 Ok(looked) => {
                     if looked.cut {
-                        cut.push(format!("`{}`", glob.0));
+                        cut.push(format!("`{}`", glob.as_str()));
                     }
                     if looked.seen.is_empty() {
-                        unmatched.push(format!("`{}`", glob.0));
+                        unmatched.push(format!("`{}`", glob.as_str()));
                     }
                     for (path, seen) in looked.seen {
                         let subject = Subject::new(&path.display().to_string());
@@ -287,7 +288,7 @@ mode = "0600"
                     }
                 }
                 Err(unread) => {
-                    fetched.unread.insert(Subject::new(&cx.host.expand(&glob.0).display().to_string()), unread);
+                    fetched.unread.insert(Subject::new(&cx.host.expand(glob.as_str()).display().to_string()), unread);
                 }
             }
         }
@@ -347,7 +348,7 @@ struct Looked {
 }
 
 async fn look_through(glob: &PathGlob, cx: &Cx) -> Result<Looked, Unread> {
-    let pattern = cx.host.expand(&glob.0);
+    let pattern = cx.host.expand(glob.as_str());
     let about = pattern.display().to_string();
     cx.host.lane(&about, cx.deadline, move || look(&pattern)).await?
 }

@@ -3,9 +3,18 @@
 
 pub mod command;
 pub mod common;
+mod expiry;
 pub mod files;
-pub mod process;
+pub mod freshness;
+mod ledger;
+pub mod output;
+mod remote;
+pub mod rule;
 pub mod system;
+pub mod tcp;
+#[cfg(test)]
+mod testing;
+pub mod tls;
 mod words;
 
 use std::collections::BTreeMap;
@@ -31,8 +40,12 @@ use crate::redact::Clean;
 pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<command::Command>::NEW,
     &Entry::<files::Files>::NEW,
-    &Entry::<process::Process>::NEW,
+    &Entry::<freshness::Freshness>::NEW,
+    &Entry::<output::Output>::NEW,
+    &Entry::<rule::Rule>::NEW,
     &Entry::<system::System>::NEW,
+    &Entry::<tcp::Tcp>::NEW,
+    &Entry::<tls::Tls>::NEW,
 ];
 
 /// The kind called `name`.

@@ -8,13 +8,13 @@ use futures_util::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::super::words::{bytes, span};
 use super::super::{Cx, Fetched};
 use super::{Settings, below, edge};
 use crate::clean;
 use crate::facts::{Facts, Subject, Unit, Unread};
 use crate::host::files;
 use crate::host::mounts::Mount;
+use crate::words::{bytes, span};
 
 /// Disks looked at side by side.
 const AT_ONCE: usize = 8;
@@ -231,7 +231,7 @@ fn put_disk(
             Unit::Seconds,
             edge(settings.full_within.map(|within| within.0.as_secs_f64()), "disk_filling", false),
             None,
-            format!("full in {}, as the last day went", span(left)),
+            format!("full in {}, as the last day went", span(i64::try_from(left).unwrap_or(i64::MAX))),
         );
         facts.gauge(subject, "full_in_s", left, scale);
     }

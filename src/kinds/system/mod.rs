@@ -11,13 +11,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::common::{FILE_REASONS, LANE_REASONS, MISSING};
-use super::words::{as_number, bytes};
+use super::words::as_number;
 use super::{Cx, FactDoc, Fetched, Kind, KindDoc, Past, ReasonDoc, ReasonOutcome};
 use crate::clean;
 use crate::facts::{Edge, Facts, Finding, Scale, Subject, Unit, Unread, Weight, Worse};
 use crate::host::mounts::{self, Mount};
 use crate::host::{Paths, files};
 use crate::settings::{Dur, Size};
+use crate::words::bytes;
 
 /// Bytes read of one of the kernel's tables: `/proc/stat` of a thousand cores is 100 KiB and more.
 const MAX_BYTES: usize = 1 << 20;
