@@ -8,6 +8,7 @@ pub mod files;
 pub mod freshness;
 mod ledger;
 pub mod output;
+pub mod process;
 mod remote;
 pub mod rule;
 pub mod system;
@@ -15,6 +16,8 @@ pub mod tcp;
 #[cfg(test)]
 mod testing;
 pub mod tls;
+#[cfg(test)]
+mod trial;
 mod words;
 
 use std::collections::BTreeMap;
@@ -42,6 +45,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<files::Files>::NEW,
     &Entry::<freshness::Freshness>::NEW,
     &Entry::<output::Output>::NEW,
+    &Entry::<process::Process>::NEW,
     &Entry::<rule::Rule>::NEW,
     &Entry::<system::System>::NEW,
     &Entry::<tcp::Tcp>::NEW,

@@ -2,19 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::super::words::as_number;
 use super::super::{Cx, Fetched};
-use super::{Settings, below, edge};
+use super::{Settings, below, edge, percent};
 use crate::clean;
 use crate::facts::{Facts, Subject, Unit, Unread};
 use crate::host::files;
 use crate::host::mounts::Mount;
-use crate::words::{bytes, span};
+use crate::settings::Size;
+use crate::words::{size, span};
 
 /// Disks looked at side by side.
 const AT_ONCE: usize = 8;
@@ -35,14 +36,13 @@ const LOCAL: [&str; 21] = [
 /// What `statvfs` says of a disk, in bytes and counts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Room {
-    total: f64,
-    free: f64,
-    used: f64,
-    inodes: f64,
-    inodes_free: f64,
+    total: u64,
+    free: u64,
+    used: u64,
+    inodes: u64,
+    inodes_free: u64,
 }
 
-#[expect(clippy::cast_precision_loss, reason = "shares and sizes in three digits")]
 fn room(point: &Path) -> Result<Room, Unread> {
     let seen = rustix::fs::statvfs(point).map_err(|error| {
         let said = clean!("it can't be asked for its room: {}", std::io::Error::from(error));
@@ -52,13 +52,13 @@ fn room(point: &Path) -> Result<Room, Unread> {
             _ => Unread::blind("unreadable", said),
         }
     })?;
-    let block = if seen.f_frsize > 0 { seen.f_frsize } else { seen.f_bsize } as f64;
+    let block = if seen.f_frsize > 0 { seen.f_frsize } else { seen.f_bsize };
     Ok(Room {
-        total: seen.f_blocks as f64 * block,
-        free: seen.f_bavail as f64 * block,
-        used: seen.f_blocks.saturating_sub(seen.f_bfree) as f64 * block,
-        inodes: seen.f_files as f64,
-        inodes_free: seen.f_favail as f64,
+        total: seen.f_blocks.saturating_mul(block),
+        free: seen.f_bavail.saturating_mul(block),
+        used: seen.f_blocks.saturating_sub(seen.f_bfree).saturating_mul(block),
+        inodes: seen.f_files,
+        inodes_free: seen.f_favail,
     })
 }
 
@@ -117,7 +117,7 @@ struct Kept {
     /// Whether it was seen mounted for writing.
     writable: bool,
     /// Free bytes at times, oldest first.
-    samples: Vec<(Timestamp, f64)>,
+    samples: Vec<(Timestamp, u64)>,
 }
 
 /// Looks at the disks and puts their facts.
@@ -180,7 +180,7 @@ async fn look_at(disk: &Disk, cx: &Cx) -> Result<Option<Room>, Unread> {
         }
         room(&point).map(Some)
     });
-    Ok(looked.await??.filter(|room| room.total > 0.0))
+    Ok(looked.await??.filter(|room| room.total > 0))
 }
 
 /// Puts a disk's facts; what to keep about it, when that changed.
@@ -194,9 +194,9 @@ fn put_disk(
     facts: &mut Facts,
 ) -> Option<Kept> {
     // As `df` counts: what is reserved for the system is neither used nor free.
-    let usable = room.used + room.free;
-    let free_percent = if usable > 0.0 { room.free / usable * 100.0 } else { 0.0 };
-    let says = format!("{} of {} are free ({free_percent:.1} %)", bytes(room.free), bytes(room.total));
+    let usable = room.used.saturating_add(room.free);
+    let free_percent = if usable > 0 { percent(room.free, usable) } else { 0.0 };
+    let says = format!("{} of {} are free ({free_percent:.1} %)", size(room.free), size(room.total));
     facts.info(subject, "total_bytes", room.total);
     facts.info(subject, "used_percent", ((100.0 - free_percent) * 10.0).round() / 10.0);
     facts.info(subject, "file_system", mount.fs.as_str());
@@ -214,14 +214,14 @@ fn put_disk(
     );
     facts.gauge(subject, "free_bytes", room.free, scale);
     // btrfs and others make inodes as they are needed and say 0.
-    if room.inodes > 0.0 {
+    if room.inodes > 0 {
         let scale = below(
             Unit::Percent,
             edge(limit(settings.inodes.warn), "inodes_low", true),
             edge(limit(settings.inodes.fail), "inodes_out", true),
-            format!("{:.0} of {:.0} inodes are free", room.inodes_free, room.inodes),
+            format!("{} of {} inodes are free", room.inodes_free, room.inodes),
         );
-        facts.gauge(subject, "inodes_free_percent", room.inodes_free / room.inodes * 100.0, scale);
+        facts.gauge(subject, "inodes_free_percent", percent(room.inodes_free, room.inodes), scale);
     }
 
     let changed = (judged && !kept.writable) | sample(&mut kept.samples, now, room.free);
@@ -231,7 +231,7 @@ fn put_disk(
             Unit::Seconds,
             edge(settings.full_within.map(|within| within.0.as_secs_f64()), "disk_filling", false),
             None,
-            format!("full in {}, as the last day went", span(i64::try_from(left).unwrap_or(i64::MAX))),
+            format!("full in {}, as the last day went", span(left)),
         );
         facts.gauge(subject, "full_in_s", left, scale);
     }
@@ -239,9 +239,9 @@ fn put_disk(
 }
 
 /// Adds a sample when the last one is old enough; samples from another clock's future go.
-fn sample(samples: &mut Vec<(Timestamp, f64)>, now: Timestamp, free: f64) -> bool {
+fn sample(samples: &mut Vec<(Timestamp, u64)>, now: Timestamp, free: u64) -> bool {
     let before = samples.len();
-    samples.retain(|(at, free)| *at <= now && now.duration_since(*at) <= SAMPLES_KEPT && free.is_finite());
+    samples.retain(|(at, _)| *at <= now && now.duration_since(*at) <= SAMPLES_KEPT);
     let due = samples.last().is_none_or(|(at, _)| now.duration_since(*at) >= SAMPLE_EVERY);
     if due {
         samples.push((now, free));
@@ -251,22 +251,22 @@ fn sample(samples: &mut Vec<(Timestamp, f64)>, now: Timestamp, free: f64) -> boo
 
 /// Seconds until nothing is free, by the line through the samples (least squares); none while it does not fill, or
 /// when the samples span too little time.
-fn full_in(samples: &[(Timestamp, f64)], now: Timestamp, free: f64) -> Option<u64> {
+fn full_in(samples: &[(Timestamp, u64)], now: Timestamp, free: u64) -> Option<i64> {
     let (first, _) = samples.first()?;
     if now.duration_since(*first) < TREND_FROM || samples.len() < 4 {
         return None;
     }
     let points: Vec<(f64, f64)> =
-        samples.iter().map(|(at, free)| (at.duration_since(*first).as_secs_f64(), *free)).collect();
+        samples.iter().map(|(at, free)| (at.duration_since(*first).as_secs_f64(), as_number(Size(*free)))).collect();
     let n = f64::from(u32::try_from(points.len()).ok()?);
     let (mean_t, mean_free) =
         (points.iter().map(|p| p.0).sum::<f64>() / n, points.iter().map(|p| p.1).sum::<f64>() / n);
     let spread: f64 = points.iter().map(|(t, _)| (t - mean_t).powi(2)).sum();
     let slope = points.iter().map(|(t, free)| (t - mean_t) * (free - mean_free)).sum::<f64>() / spread;
-    let left = free / -slope;
+    let left = as_number(Size(free)) / -slope;
     // Beyond ten years it is no forecast.
     if slope < 0.0 && left < 315_360_000.0 {
-        Duration::try_from_secs_f64(left).ok().map(|left| left.as_secs())
+        SignedDuration::try_from_secs_f64(left).ok().map(|left| left.as_secs())
     } else {
         None
     }
