@@ -271,3 +271,146 @@ fn full_in(samples: &[(Timestamp, u64)], now: Timestamp, free: u64) -> Option<i6
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{Class, Scale};
+    use crate::host::mounts;
+    use crate::kinds::testing::at;
+    use crate::kinds::trial;
+
+    const TABLE: &str = "\
+/dev/sda2 / ext4 rw,relatime 0 0
+proc /proc proc rw 0 0
+tmpfs /run tmpfs rw 0 0
+/dev/sda1 /boot/efi vfat rw 0 0
+/dev/nvme0n1p1 /data btrfs rw,subvol=/a 0 0
+/dev/nvme0n1p1 /data/inner/home btrfs rw,subvol=/b 0 0
+/dev/loop3 /snap/core/1 squashfs ro 0 0
+/dev/sr0 /media/cd ext4 ro 0 0
+overlay /var/lib/docker/overlay2/x/merged overlay rw 0 0
+nas:/vol /mnt/nas nfs4 rw 0 0
+tank /tank zfs rw 0 0
+tank/photos /tank/photos zfs rw 0 0
+/dev/sdb1 /tank/photos ext4 rw 0 0
+";
+
+    fn points(listed: Option<&[&str]>, was_writable: &[&str]) -> Vec<(String, Option<String>)> {
+        let listed: Option<Vec<String>> = listed.map(|list| list.iter().map(|&point| point.to_owned()).collect());
+        let was_writable = was_writable.iter().map(|&point| point.to_owned()).collect();
+        let (disks, left_out) = choose(&mounts::parse(TABLE), listed.as_deref(), &was_writable);
+        assert_eq!(left_out, 0);
+        disks.into_iter().map(|disk| (disk.point, disk.mount.map(|mount| mount.source))).collect()
+    }
+
+    #[test]
+    fn local_disks_are_found_each_once() {
+        let found: Vec<_> = points(None, &[]).into_iter().map(|(point, _)| point).collect();
+        assert_eq!(found, ["/", "/boot/efi", "/data", "/tank", "/tank/photos"]);
+        let found = points(None, &["/media/cd"]);
+        assert!(found.iter().any(|(point, _)| point == "/media/cd"), "{found:?}");
+        assert_eq!(
+            points(Some(&["/mnt/nas/", "/", "/gone", "/tank/photos"]), &[]),
+            [
+                ("/".to_owned(), Some("/dev/sda2".to_owned())),
+                ("/gone".to_owned(), None),
+                ("/mnt/nas".to_owned(), Some("nas:/vol".to_owned())),
+                ("/tank/photos".to_owned(), Some("/dev/sdb1".to_owned())),
+            ]
+        );
+        let many: String = (0..MAX_DISKS + 3).map(|n| format!("/dev/sd{n} /m{n:03} ext4 rw 0 0\n")).collect();
+        let (disks, left_out) = choose(&mounts::parse(&many), None, &BTreeSet::new());
+        assert_eq!((disks.len(), left_out), (MAX_DISKS, 3));
+    }
+
+    fn scale_of(facts: &Facts, name: &'static str) -> Option<Scale> {
+        match facts.get(&Subject::new("/d"), name).map(|fact| fact.class.clone()) {
+            Some(Class::Gauge(scale)) => Some(scale),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn of_two_limits_the_smaller_counts() {
+        const GIB: u64 = 1 << 30;
+        let mount = &mounts::parse("/dev/sda1 /d ext4 rw 0 0")[0];
+        let settings = trial::settings::<super::super::System>("");
+        for (total, free, warn, fail) in [(4_000, 400, 20, 5), (100, 30, 10, 5), (60, 3, 6, 3), (20, 1, 2, 1)]
+            .map(|(t, f, w, l)| (t, f, w * GIB, l * GIB))
+        {
+            let room = Room {
+                total: total * GIB,
+                free: free * GIB,
+                used: (total - free) * GIB,
+                inodes: 1_000,
+                inodes_free: 70,
+            };
+            let mut facts = Facts::new();
+            let subject = Subject::new("/d");
+            let kept = put_disk(&settings, &subject, mount, room, Kept::default(), at(1_000), &mut facts).unwrap();
+            assert!(kept.writable);
+            assert_eq!(kept.samples, [(at(1_000), room.free)]);
+            let scale = scale_of(&facts, "free_bytes").unwrap();
+            let edges = [scale.warn, scale.fail].map(|edge| edge.map(|edge| (edge.at, edge.code.as_str().to_owned())));
+            assert_eq!(
+                edges,
+                [
+                    Some((as_number(Size(warn)), "disk_low".to_owned())),
+                    Some((as_number(Size(fail)), "disk_full".to_owned()))
+                ],
+                "{total} GiB"
+            );
+            assert_eq!(facts.number(&subject, "free_bytes"), Some(as_number(Size(room.free))));
+            assert_eq!(scale_of(&facts, "inodes_free_percent").unwrap().says.as_str(), "70 of 1000 inodes are free");
+        }
+    }
+
+    #[test]
+    fn what_can_only_be_read_is_not_judged_by_its_room() {
+        let mount = &mounts::parse("/dev/sda1 /d ext4 ro 0 0")[0];
+        let settings = trial::settings::<super::super::System>("");
+        let room = Room { total: 100, free: 0, used: 100, inodes: 0, inodes_free: 0 };
+        let mut facts = Facts::new();
+        let subject = Subject::new("/d");
+        put_disk(&settings, &subject, mount, room, Kept { writable: true, samples: vec![] }, at(0), &mut facts);
+        let scale = scale_of(&facts, "free_bytes").unwrap();
+        assert_eq!((scale.warn, scale.fail), (None, None));
+        assert_eq!(scale_of(&facts, "inodes_free_percent"), None);
+        assert_eq!(facts.flag(&subject, "read_only"), Some(true));
+        assert_eq!(facts.flag(&subject, "was_writable"), Some(true));
+    }
+
+    #[test]
+    fn the_trend_says_when_a_disk_is_full() {
+        let samples = |per_step: i64, steps: i64| -> Vec<(Timestamp, u64)> {
+            (0..steps).map(|n| (at(n * 1_800), u64::try_from(1_000_000 - n * per_step).unwrap())).collect()
+        };
+        for (name, samples, now, left) in [
+            // 1,000 bytes in half an hour; 990,000 are left.
+            ("filling", samples(1_000, 11), 18_000, Some(990_000 / 1_000 * 1_800)),
+            ("emptying", samples(-1_000, 11), 18_000, None),
+            ("still", samples(0, 11), 18_000, None),
+            ("too short", samples(1_000, 4), 5_400, None),
+            ("too few", samples(1_000, 3), 9_000, None),
+            ("none", vec![], 0, None),
+        ] {
+            let free = samples.last().map_or(0, |(_, free)| *free);
+            let seen = full_in(&samples, at(now), free);
+            let close = seen.zip(left).is_some_and(|(seen, left)| (seen - left).abs() <= 1);
+            assert!(close || seen == left, "{name}: {seen:?}");
+        }
+    }
+
+    #[test]
+    fn samples_are_few_and_of_the_last_day() {
+        let mut samples = Vec::new();
+        for n in 0..200 {
+            sample(&mut samples, at(n * 900), 1);
+        }
+        assert_eq!(samples.len(), 48);
+        // The clock was set back: what lies ahead is gone.
+        assert!(sample(&mut samples, at(100_000), 1));
+        assert!(samples.iter().all(|(when, _)| *when <= at(100_000)));
+    }
+}

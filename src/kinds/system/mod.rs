@@ -461,3 +461,6 @@ fn host(
     fetched.facts.state(&subject, "booted_at", at);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -539,3 +539,6 @@ fn leader(oldest: Option<&Row>, known: Option<&Kept>, times: &Times) -> Option<K
         restarts,
     })
 }
+
+#[cfg(test)]
+mod tests;
