@@ -16,12 +16,11 @@ use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, ProtocolVersion, RootCertStore, SignatureScheme,
 };
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Host, files};
+use super::Host;
 use crate::clean;
 use crate::facts::Unread;
 
@@ -41,18 +40,15 @@ pub struct Presented {
 /// The certificates that are trusted.
 #[derive(Debug)]
 pub struct Anchors {
-    roots: Arc<RootCertStore>,
+    roots: RootCertStore,
     /// Certificates named one by one: a server's own may be among them.
     named: Vec<CertificateDer<'static>>,
 }
 
 impl Anchors {
     /// The given roots, and certificates to trust beside them.
-    #[must_use]
-    pub fn new(mut roots: Arc<RootCertStore>, named: Vec<CertificateDer<'static>>) -> Self {
-        if !named.is_empty() {
-            Arc::make_mut(&mut roots).add_parsable_certificates(named.iter().cloned());
-        }
+    pub fn new(mut roots: RootCertStore, named: Vec<CertificateDer<'static>>) -> Self {
+        roots.add_parsable_certificates(named.iter().cloned());
         Self { roots, named }
     }
 
@@ -104,16 +100,6 @@ impl Host {
             None => Vec::new(),
         };
         Ok(Arc::new(Anchors::new(roots, named)))
-    pub async fn anchors(&self, extra: Option<&Path>, deadline: Instant) -> Result<Anchors, Unread> {
-        let roots = Arc::clone(&self.roots(deadline).await?.store);
-        let named = match extra.map(Path::to_owned) {
-            Some(path) => {
-                let about = path.display().to_string();
-                self.lane(&about, deadline, move || certificates_of(&path)).await??
-            }
-            None => Vec::new(),
-        };
-        Ok(Anchors::new(roots, named))
     }
 }
 
