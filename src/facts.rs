@@ -415,7 +415,9 @@ impl Facts {
     fn insert(&mut self, subject: &Subject, name: FactName, mut fact: Fact) {
         match &mut fact.value {
             Value::Real(x) if !x.is_finite() => return,
-            Value::Text(text) if text.as_str().len() > MAX_TEXT_BYTES => *text = Clean::text(text.as_str(), MAX_TEXT_BYTES),
+            Value::Text(text) if text.as_str().len() > MAX_TEXT_BYTES => {
+                *text = Clean::text(text.as_str(), MAX_TEXT_BYTES)
+            }
             Value::Set(members) if members.len() > MAX_SET_MEMBERS => {
                 if let Some(first_out) = members.iter().nth(MAX_SET_MEMBERS).cloned() {
                     let _beyond = members.split_off(&first_out);

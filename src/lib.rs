@@ -1,10 +1,18 @@
 //! Pulsecheck as a library: the pure middle (facts, judge, report) and the adapters around it. See ARCHITECTURE.md.
 
 pub mod clock;
+pub mod config;
 pub mod expr;
 pub mod facts;
 pub mod host;
+pub mod jobs;
+pub mod judge;
 pub mod kinds;
+pub mod notify;
+pub mod read;
 pub mod records;
 pub mod redact;
+pub mod report;
 pub mod settings;
+pub mod store;
+pub mod words;

@@ -48,6 +48,10 @@ pub struct Response {
     pub first_byte: Duration,
 }
 
+/// Clients, built when they are first needed.
+#[derive(Debug, Default)]
+pub(super) struct Clients;
+
 impl Response {
     /// A header's first value.
     #[must_use]

@@ -1,6 +1,26 @@
 //! What can be looked at. A kind is one file (or folder) that carries its settings, its `fetch`, its pure `assess`,
 //! its documentation and its tests; it stands in [`KINDS`] with one line.
 
+pub mod command;
+pub mod common;
+mod expiry;
+pub mod files;
+pub mod freshness;
+pub mod http;
+mod ledger;
+pub mod output;
+pub mod process;
+pub mod pulsecheck;
+mod remote;
+pub mod rule;
+pub mod system;
+pub mod tcp;
+#[cfg(test)]
+mod testing;
+pub mod tls;
+pub mod token;
+mod words;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
@@ -21,7 +41,19 @@ use crate::records::{CheckView, Execution};
 use crate::redact::Clean;
 
 /// Every kind this build knows, by name. One line a kind.
-pub static KINDS: &[&dyn AnyKind] = &[];
+pub static KINDS: &[&dyn AnyKind] = &[
+    &Entry::<command::Command>::NEW,
+    &Entry::<files::Files>::NEW,
+    &Entry::<freshness::Freshness>::NEW,
+    &Entry::<http::Http>::NEW,
+    &Entry::<output::Output>::NEW,
+    &Entry::<process::Process>::NEW,
+    &Entry::<rule::Rule>::NEW,
+    &Entry::<system::System>::NEW,
+    &Entry::<tcp::Tcp>::NEW,
+    &Entry::<tls::Tls>::NEW,
+    &Entry::<token::Token>::NEW,
+];
 
 /// The kind called `name`.
 #[must_use]
@@ -62,12 +94,24 @@ pub struct KindDoc {
     pub subjects: &'static str,
     /// Every fact it can report.
     pub facts: &'static [FactDoc],
-    /// Every reason it can give.
-    pub reasons: &'static [ReasonDoc],
+    /// Every reason it can give, in groups: its own, and those of [`common`] that the host functions it calls give.
+    pub reasons: &'static [&'static [ReasonDoc]],
     /// A `[check.NAME]` table that parses and shows the common settings.
     pub example: &'static str,
     /// Whether its trouble has thresholds ahead (expiry, spend): then the next threshold is the reminder.
     pub thresholds_remind: bool,
+}
+
+impl KindDoc {
+    /// Every reason it can give, one after the other.
+    pub fn all_reasons(&self) -> impl Iterator<Item = &'static ReasonDoc> + use<> {
+        self.reasons.iter().copied().flatten()
+    }
+    /// What is documented about one code.
+    #[must_use]
+    pub fn reason(&self, code: &str) -> Option<&'static ReasonDoc> {
+        self.all_reasons().find(|reason| reason.code == code)
+    }
 }
 
 /// One fact's documentation.
