@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::body::{self, Format};
 use super::{LONGEST_WAIT, Message, Notifier, NotifierDoc, Outgoing, Per, Receipt, Undelivered};
 use crate::clean;
+use crate::facts::Unread;
 use crate::host::Host;
 use crate::host::http::Request;
 use crate::redact::{Clean, Secret};
@@ -182,10 +183,7 @@ secret = "env:PULSECHECK_HOOK_SECRET"
             max_body_bytes: MAX_ANSWER_BYTES,
             extra_roots: settings.ca_file.as_deref().map(|path| host.expand(path)),
         };
-        let answer = host.http(&request, deadline).await.map_err(|unread| {
-            let said = clean!("{target}: {}", unread.said);
-            if unread.code.as_str() == "too_many_redirects" { redirected(&target) } else { Undelivered::later(said) }
-        })?;
+        let answer = host.http(&request, deadline).await.map_err(|unread| failed(&target, &unread))?;
         verdict(&target, answer.status, answer.header("retry-after"), &answer.body, now)
     }
 }
@@ -254,6 +252,21 @@ fn sign(key: &[u8], id: &str, at: Timestamp, body: &[u8]) -> String {
     mac.update(b".");
     mac.update(body);
     format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+}
+
+/// Why there is no answer. Words that hold a URL are not taken over: its path may be the secret.
+fn failed(target: &str, unread: &Unread) -> Undelivered {
+    let code = unread.code.as_str();
+    let said = unread.said.as_str();
+    if matches!(code, "redirect_refused" | "too_many_redirects") {
+        redirected(target)
+    } else if said.contains("://") {
+        Undelivered::later(clean!("{target}: {}", code.replace('_', " ")))
+    } else if said.contains(target) {
+        Undelivered::later(unread.said.clone())
+    } else {
+        Undelivered::later(clean!("{target}: {said}"))
+    }
 }
 
 fn redirected(target: &str) -> Undelivered {
@@ -504,7 +517,12 @@ mod tests {
     async fn trouble_is_told_without_the_url() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::for_tests(dir.path());
-        let (address, serving) = server(&["404 Not Found", "302 Found\r\nLocation: /elsewhere"]);
+        let (address, serving) = server(&[
+            "404 Not Found",
+            "302 Found\r\nLocation: /elsewhere",
+            "307 Temporary Redirect\r\nLocation: ftp://elsewhere/",
+            "xx Nonsense",
+        ]);
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         for (table, expected) in [
             (format!("url = 'http://{address}/topsecret'"), format!("Never: {address} answered 404")),
@@ -512,11 +530,21 @@ mod tests {
                 format!("url = 'http://{address}/topsecret'"),
                 format!("Never: {address} sends elsewhere (redirects are not followed; set the final URL)"),
             ),
-            (format!("url = 'http://{closed}/topsecret'"), format!("Later: {closed}: ")),
+            (
+                format!("url = 'http://{address}/topsecret'"),
+                format!("Never: {address} sends elsewhere (redirects are not followed; set the final URL)"),
+            ),
+            (format!("url = 'http://{address}/topsecret'"), format!("Later: {address}: bad answer")),
+            (format!("url = 'http://{closed}/topsecret'"), format!("Later: {closed} refuses connections")),
             ("url_secret = 'env:NOT_THERE'".to_owned(), "Later: the secret `env:NOT_THERE` ".to_owned()),
         ] {
             let settings: Settings = toml::from_str(&table).unwrap();
-            let outgoing = Outgoing { id: "m".to_owned(), content_type: "text/plain", ..Outgoing::default() };
+            let outgoing = Outgoing {
+                id: "m".to_owned(),
+                body: b"hi".to_vec(),
+                content_type: "text/plain",
+                ..Outgoing::default()
+            };
             let deadline = Instant::now() + Duration::from_secs(20);
             let undelivered = Webhook::deliver(&settings, &outgoing, &host, deadline).await.unwrap_err();
             let word = if matches!(undelivered, Undelivered::Never { .. }) { "Never" } else { "Later" };
