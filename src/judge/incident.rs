@@ -1,6 +1,6 @@
 //! What judging keeps between cycles: a mark for every finding, an incident for every open trouble.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -18,8 +18,10 @@ pub type Snapshot = BTreeMap<CheckName, Standing>;
 /// What is known of a check between cycles.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Standing {
-    /// The newest observation.
+    /// The newest observation; where it could read nothing, with the facts of the one before.
     pub last: Observation,
+    /// When the facts in it were read.
+    pub read: Timestamp,
     /// When the check was first observed.
     pub first_seen: Timestamp,
     /// What is kept of each finding.
@@ -92,15 +94,12 @@ pub struct Restless {
 pub struct Outcome {
     /// Pass, warn, fail or unknown.
     pub word: Word,
-    /// Whether it can't pass by itself.
+    /// Whether the leading reason can't pass by itself.
     #[serde(default)]
     pub settled: bool,
-    /// Whether a second look within the cycle saw a settled fail again.
-    #[serde(default)]
-    pub confirmed: bool,
-    /// The worst reason; none for a pass.
+    /// The leading reason; none for a pass.
     pub code: Option<Code>,
-    /// The worst reason in words.
+    /// The leading reason in words.
     #[serde(default)]
     pub said: Clean,
     /// What the trouble is about.
@@ -143,6 +142,8 @@ pub struct Incident {
     pub id: String,
     /// Whose trouble it is.
     pub key: Key,
+    /// The key when it opened: what it is announced and resolved under, even when its check was renamed since.
+    pub named: Key,
     /// Yellow or red.
     pub level: Level,
     /// The reason, as last observed.
@@ -227,13 +228,4 @@ pub enum Closing {
     Gone,
     /// Its check was removed and somebody acked that.
     Withdrawn,
-}
-
-/// The keys of everything that has a mark.
-#[must_use]
-pub fn keys(snapshot: &Snapshot) -> BTreeSet<Key> {
-    snapshot
-        .iter()
-        .flat_map(|(check, standing)| standing.marks.keys().map(move |subject| Key::new(check, subject)))
-        .collect()
 }

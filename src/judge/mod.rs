@@ -1,22 +1,33 @@
 //! The pure middle: observations in, levels, incidents, changes and status out. No clock, no I/O; the whole of it runs
 //! inside the transaction that commits what it decides.
 
+mod count;
+mod diff;
 pub mod flap;
 pub mod incident;
+mod mute;
 pub mod notice;
 pub mod policy;
+pub mod rank;
+mod reason;
+#[cfg(test)]
+mod tests;
+mod turn;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{CheckName, Code, FactName, Key, Observation};
+use crate::facts::{Blame, CheckName, Code, FactName, Key, Observation, Subject, Unread, Weight};
+use crate::records::CheckView;
 use crate::redact::Clean;
 
+pub use count::is_due;
 pub use incident::{Ack, Closing, Incident, Mark, Mute, Outcome, Snapshot, Standing, Surfaced, Word};
 pub use notice::{Notice, Turn};
 pub use policy::{Advice, Covers, Deed, Dependency, Done, Impact, Level, Policy, Silence};
+pub use reason::settled_fails;
 
 /// All that judging rests on, read in the transaction that it runs in.
 #[derive(Debug, Clone, Default)]
@@ -124,13 +135,508 @@ impl Judged {
     }
 }
 
+/// When this many hosts or more were tried and none answered, it is our own network.
+const NETWORK_HOSTS: usize = 3;
+
 /// Judges one cycle.
 #[must_use]
-pub fn judge(
-    _before: Before,
-    _seen: Vec<Observation>,
-    _policies: &BTreeMap<CheckName, Policy>,
-    _now: Timestamp,
-) -> Judged {
-    unimplemented!()
+pub fn judge(before: Before, seen: Vec<Observation>, policies: &BTreeMap<CheckName, Policy>, now: Timestamp) -> Judged {
+    let mut bench = Bench::new(before, policies, now);
+    bench.rename();
+    let seen = own_network(seen, now);
+    // Whether a parent is down is known before any child is judged: by what it says now, or said last.
+    let looked: Vec<Looked> = seen.into_iter().map(|observation| bench.look(observation)).collect();
+    let mut words = mute::words(&bench.judged.after);
+    for looked in &looked {
+        let check = &looked.observation.check;
+        words.extend(looked.subjects.iter().map(|(subject, seen)| (Key::new(check, subject), seen.word())));
+    }
+    for looked in looked {
+        bench.weigh(looked, &words);
+    }
+    bench.skip();
+    bench.withdraw();
+    bench.deeds();
+    bench.mute_and_say(&words);
+    bench.finish()
+}
+
+/// One observation with its reasons.
+struct Looked {
+    observation: Observation,
+    subjects: BTreeMap<Subject, reason::Seen>,
+}
+
+/// What judging works on.
+struct Bench<'a> {
+    before: Before,
+    policies: &'a BTreeMap<CheckName, Policy>,
+    now: Timestamp,
+    open: BTreeMap<Key, Incident>,
+    opened: usize,
+    judged: Judged,
+}
+
+impl<'a> Bench<'a> {
+    fn new(mut before: Before, policies: &'a BTreeMap<CheckName, Policy>, now: Timestamp) -> Self {
+        let snapshot = std::mem::take(&mut before.snapshot);
+        let open = std::mem::take(&mut before.incidents).into_iter().map(|i| (i.key.clone(), i)).collect();
+        let judged = Judged { first: snapshot.is_empty(), after: snapshot, ..Judged::default() };
+        Self { before, policies, now, open, opened: 0, judged }
+    }
+
+    /// A check that says what it was called before takes over what is known under that name.
+    fn rename(&mut self) {
+        for (name, policy) in self.policies {
+            let Some(old) = &policy.was else { continue };
+            if self.policies.contains_key(old) || self.judged.after.contains_key(name) {
+                continue;
+            }
+            if let Some(mut standing) = self.judged.after.remove(old) {
+                standing.last.check = name.clone();
+                self.judged.after.insert(name.clone(), standing);
+            }
+            let moved: Vec<Key> = self.open.keys().filter(|key| key.check == *old).cloned().collect();
+            for key in moved {
+                if let Some(mut incident) = self.open.remove(&key) {
+                    incident.key = Key::new(name, &key.subject);
+                    self.open.insert(incident.key.clone(), incident);
+                }
+            }
+        }
+    }
+
+    fn look(&self, observation: Observation) -> Looked {
+        let standing = self.judged.after.get(&observation.check);
+        let earlier = standing.map(|standing| (standing.read, &standing.last.facts));
+        let subjects = reason::subjects(&observation)
+            .into_iter()
+            .map(|subject| {
+                let mark = standing.and_then(|standing| standing.marks.get(&subject));
+                let seen = reason::look(&observation, &subject, mark, earlier);
+                (subject, seen)
+            })
+            .collect();
+        Looked { observation, subjects }
+    }
+
+    /// Counters, levels, incidents and watched facts of one check.
+    fn weigh(&mut self, looked: Looked, words: &BTreeMap<Key, Word>) {
+        let Looked { observation, subjects } = looked;
+        let Some(policy) = self.policies.get(&observation.check) else { return };
+        let parent = mute::parent_down(policy, words);
+        let known = self.judged.after.remove(&observation.check);
+        let is_new_check = known.is_none();
+        let mut standing = known.unwrap_or_else(|| Standing {
+            last: Observation::empty(&observation.check, observation.at),
+            read: observation.at,
+            first_seen: observation.at,
+            marks: BTreeMap::new(),
+        });
+        if is_new_check && !self.judged.first {
+            self.judged.arrivals.push(Key::new(&observation.check, &Subject::none()));
+        }
+        let whole_unread = observation.unread.contains_key(&Subject::none());
+        for (subject, seen) in &subjects {
+            let key = Key::new(&observation.check, subject);
+            if !is_new_check && !subject.is_none() && !standing.marks.contains_key(subject) {
+                self.judged.arrivals.push(key.clone());
+            }
+            let mark = standing.marks.entry(subject.clone()).or_default();
+            self.weigh_one(&key, mark, seen, parent.is_some(), policy, &observation);
+        }
+        if !whole_unread {
+            self.missing(&mut standing, &subjects, policy, &observation);
+        }
+        let check = observation.check.clone();
+        // What could not be read says nothing about the facts: the ones read last stay, to compare the next with.
+        let mut observation = observation;
+        if whole_unread && observation.facts.is_empty() {
+            observation.facts = std::mem::take(&mut standing.last.facts);
+        } else {
+            standing.read = observation.at;
+        }
+        standing.last = observation;
+        self.judged.after.insert(check, standing);
+    }
+
+    fn weigh_one(
+        &mut self,
+        key: &Key,
+        mark: &mut Mark,
+        seen: &reason::Seen,
+        parent_is_down: bool,
+        policy: &Policy,
+        observation: &Observation,
+    ) {
+        let word = seen.word();
+        if word == Word::Unknown(Blame::Ours) {
+            // Own trouble is the finding of `pulsecheck`; here nothing is known, so nothing moves.
+            return;
+        }
+        let passes = word == Word::Pass;
+        let transient = seen.reasons.iter().all(|reason| !reason.settled);
+        let held = parent_is_down && !passes && transient;
+        if held {
+            // What a child says while its parent is down tells nothing about the child: nothing moves.
+            mark.held = true;
+            mark.outcome = count::outcome(word, seen.reasons.first());
+            mark.since = mark.since.or(Some(observation.at));
+            return;
+        }
+        if mark.held {
+            // The parent is back: the child gets its grace.
+            mark.held = false;
+            count::start_anew(mark);
+        }
+        // What was settled and is mended is over at once, also when somebody looks again by hand.
+        let mended = passes && self.open.get(key).is_some_and(|incident| incident.settled);
+        let counted = count::counts(mark, policy, observation.at) || mended;
+        if counted {
+            count::advance(mark, policy, word, observation.at);
+        }
+        mark.bands.clone_from(&seen.bands);
+        let (mut level, lead) = count::level(seen, mark, policy);
+        mark.outcome = count::outcome(word, lead);
+        mark.since = if passes { None } else { mark.since.or(Some(observation.at)) };
+        if mark.flapping {
+            level = level.max(Level::Yellow);
+        }
+        let ended = match self.open.get_mut(key) {
+            Some(incident) => turn::take(incident, level, mark, policy, counted, self.now),
+            None if level >= Level::Yellow => {
+                self.opened += 1;
+                let id = format!("{}.{}", self.before.cycle, self.opened);
+                let mut incident = turn::open(id, key, level, &mark.outcome, self.now);
+                if passes {
+                    incident.said = Clean::new("it passes and fails in turn");
+                }
+                self.open.insert(key.clone(), incident);
+                None
+            }
+            None => {
+                if level == Level::Logged {
+                    self.judged.logged.push((key.clone(), mark.outcome.clone()));
+                }
+                None
+            }
+        };
+        if let Some(closing) = ended {
+            self.close(key, closing);
+        }
+        if passes {
+            let silenced = self.is_silenced(key);
+            for differs in diff::compare(&observation.facts, &key.subject, mark, counted, self.now) {
+                if silenced {
+                    continue;
+                }
+                self.say(key, What::Fact(differs.name), Level::Ok, differs.said, None, observation.at);
+            }
+        }
+    }
+
+    /// Subjects that the check saw before and does not see now.
+    fn missing(
+        &mut self,
+        standing: &mut Standing,
+        subjects: &BTreeMap<Subject, reason::Seen>,
+        policy: &Policy,
+        observation: &Observation,
+    ) {
+        let mut gone = Vec::new();
+        for (subject, mark) in &mut standing.marks {
+            if subjects.contains_key(subject) || !count::counts(mark, policy, observation.at) {
+                continue;
+            }
+            mark.counted = Some(observation.at);
+            mark.absent = mark.absent.saturating_add(1);
+            if mark.absent >= turn::GONE_AFTER {
+                gone.push(subject.clone());
+            }
+        }
+        for subject in gone {
+            standing.marks.remove(&subject);
+            let key = Key::new(&observation.check, &subject);
+            if self.open.contains_key(&key) {
+                self.close(&key, Closing::Gone);
+            } else {
+                self.judged.departures.push(key);
+            }
+        }
+    }
+
+    /// Checks that `when` left out: what was open about them ends as if its subject were gone.
+    fn skip(&mut self) {
+        let skipped = std::mem::take(&mut self.before.skipped);
+        for check in skipped.keys() {
+            let (Some(policy), Some(standing)) = (self.policies.get(check), self.judged.after.get_mut(check)) else {
+                continue;
+            };
+            let mut over = Vec::new();
+            for (subject, mark) in &mut standing.marks {
+                if count::counts(mark, policy, self.now) {
+                    mark.counted = Some(self.now);
+                    mark.absent = mark.absent.saturating_add(1);
+                    if mark.absent >= turn::GONE_AFTER {
+                        count::start_anew(mark);
+                        mark.since = None;
+                        mark.outcome = Outcome::default();
+                        over.push(Key::new(check, subject));
+                    }
+                }
+            }
+            for key in over {
+                self.close(&key, Closing::Gone);
+            }
+        }
+        self.before.skipped = skipped;
+    }
+
+    /// Checks that are no longer configured: open trouble stays, withdrawn, until somebody acks it.
+    fn withdraw(&mut self) {
+        let removed: Vec<CheckName> =
+            self.judged.after.keys().filter(|check| !self.policies.contains_key(*check)).cloned().collect();
+        for check in removed {
+            self.judged.after.remove(&check);
+            if !self.open.keys().any(|key| key.check == check) {
+                let key = Key::new(&check, &Subject::none());
+                self.say(&key, What::Removed, Level::Ok, Clean::new("no longer configured"), None, self.now);
+            }
+        }
+        for incident in self.open.values_mut() {
+            if self.policies.contains_key(&incident.key.check) {
+                if incident.withdrawn {
+                    incident.withdrawn = false;
+                    incident.surfaced = None;
+                }
+            } else if !incident.withdrawn {
+                incident.withdrawn = true;
+                incident.level = Level::Yellow;
+                incident.level_since = self.now;
+                incident.ack = None;
+                incident.settled = true;
+            }
+        }
+    }
+
+    /// What people did: it ends withdrawn trouble and surfaces once.
+    fn deeds(&mut self) {
+        for deed in std::mem::take(&mut self.before.deeds) {
+            let (key, of) = match &deed.covers {
+                Covers::Check(check) => (Key::new(check, &Subject::none()), String::new()),
+                Covers::Finding(key) => (key.clone(), String::new()),
+                Covers::Tag(tag) => {
+                    (Key::new(&CheckName::own(), &Subject::none()), format!(" all checks tagged {tag}"))
+                }
+            };
+            let done = match deed.done {
+                Done::Acked => format!("acked{of}"),
+                Done::Unacked => format!("ack taken back{of}"),
+                Done::Silenced(until) => format!("silenced{of} until {until:.0}"),
+                Done::Unsilenced => format!("silence ended{of}"),
+                Done::BaselineAccepted => format!("baseline accepted{of}"),
+            };
+            let said = crate::clean!("{done} by {}: {}", deed.by, deed.why.quoted());
+            self.say(&key, What::Deed(deed.id), Level::Ok, said, None, deed.at);
+        }
+        let acked: Vec<Key> = self
+            .open
+            .values()
+            .filter(|incident| incident.withdrawn && incident.ack.is_some())
+            .map(|incident| incident.key.clone())
+            .collect();
+        for key in acked {
+            self.close(&key, Closing::Withdrawn);
+        }
+    }
+
+    /// Mutes, and says what is not muted and differs from what was said last.
+    fn mute_and_say(&mut self, words: &BTreeMap<Key, Word>) {
+        let keys: Vec<Key> = self.open.keys().cloned().collect();
+        for key in keys {
+            let Some(mut incident) = self.open.remove(&key) else { continue };
+            let policy = self.policies.get(&key.check);
+            let mark = self.judged.after.get(&key.check).and_then(|standing| standing.marks.get(&key.subject));
+            let flapping = mark.is_some_and(|mark| mark.flapping);
+            if incident.ack.as_ref().is_some_and(|ack| ack.level < incident.level) {
+                incident.ack = None;
+            }
+            let parent = policy.and_then(|policy| mute::parent_down(policy, words));
+            let was_held_by = match &incident.muted {
+                Some(Mute::Held(parent)) => Some(parent.clone()),
+                _ => None,
+            };
+            // Until a held child is looked at again, what is known of it is from the time its parent was down.
+            let held =
+                !incident.withdrawn && (mark.is_some_and(|mark| mark.held) || (parent.is_some() && !incident.settled));
+            let held_by = if held { parent.cloned().or(was_held_by) } else { None };
+            let was_muted = incident.muted.take();
+            incident.muted = mute::mute(
+                &incident,
+                held_by.as_ref(),
+                flapping,
+                policy,
+                &self.before.silences,
+                &self.before.recovering,
+                self.now,
+            );
+            if let Some(Mute::Held(parent)) = &incident.muted {
+                self.judged.held.entry(parent.clone()).or_default().push(key.clone());
+            }
+            let what = if incident.withdrawn && incident.muted.is_none() {
+                incident.surfaced.as_ref().is_none_or(|said| said.at < incident.level_since).then_some(What::Withdrawn)
+            } else {
+                turn::surfaces(&incident, flapping, was_muted.as_ref())
+            };
+            if let Some(what) = what {
+                let said = match &what {
+                    What::Withdrawn => {
+                        crate::clean!("removed from the config while it was not well: {}", incident.said)
+                    }
+                    What::Flapping => crate::clean!("flapping, {}", flaps(mark, &incident.said)),
+                    _ if flapping => crate::clean!("flapping, {}", flaps(mark, &incident.said)),
+                    _ => incident.said.clone(),
+                };
+                self.say(&key, what, incident.level, said, Some(incident.code.clone()), incident.opened);
+                turn::said(&mut incident, flapping, self.now);
+            } else if turn::is_reminder_due(&incident, policy, self.now) {
+                incident.reminders = incident.reminders.saturating_add(1);
+                incident.reminded = Some(self.now);
+                self.judged.reminders.push(key.clone());
+            }
+            self.open.insert(key, incident);
+        }
+        // Logged findings of a child whose parent is down are held too.
+        for (check, standing) in &self.judged.after {
+            let Some(parent) = self.policies.get(check).and_then(|policy| mute::parent_down(policy, words)) else {
+                continue;
+            };
+            for (subject, mark) in &standing.marks {
+                let key = Key::new(check, subject);
+                if mark.held && !self.open.contains_key(&key) {
+                    self.judged.held.entry(parent.clone()).or_default().push(key);
+                }
+            }
+        }
+    }
+
+    fn is_silenced(&self, key: &Key) -> bool {
+        let policy = self.policies.get(&key.check);
+        self.before.silences.iter().any(|silence| silence.until > self.now && silence.covers.has(key, policy))
+    }
+
+    fn close(&mut self, key: &Key, closing: Closing) {
+        let Some(incident) = self.open.remove(key) else { return };
+        // Everything that was said is resolved, silenced or not; what was never said ends without a word.
+        if incident.surfaced.is_some() {
+            let said = match closing {
+                Closing::Passed => crate::clean!("passes again (was: {})", incident.said),
+                Closing::Gone => crate::clean!("no longer there (was: {})", incident.said),
+                Closing::Withdrawn => Clean::new("withdrawn, and acked"),
+            };
+            self.say(key, What::Closed(closing), incident.level, said, Some(incident.code.clone()), incident.opened);
+        }
+        self.judged.closed.push((incident, closing));
+    }
+
+    fn say(&mut self, key: &Key, what: What, level: Level, said: Clean, code: Option<Code>, since: Timestamp) {
+        let floor = match (&what, level) {
+            (What::Closed(_), _) => Impact::Low,
+            (_, Level::Red) => Impact::High,
+            (_, Level::Yellow) => Impact::Med,
+            _ => Impact::Low,
+        };
+        let raised = self.policies.get(&key.check).and_then(|policy| policy.impact);
+        let impact =
+            if matches!(what, What::Closed(_)) { floor } else { raised.map_or(floor, |raised| raised.max(floor)) };
+        self.judged.changes.push(Change {
+            id: String::new(),
+            key: key.clone(),
+            what,
+            level,
+            impact,
+            said,
+            code,
+            since,
+        });
+    }
+
+    fn finish(mut self) -> Judged {
+        self.judged.incidents = self.open.into_values().collect();
+        self.judged.changes.sort_by(|a, b| {
+            let rank = |change: &Change| {
+                let over = matches!(change.what, What::Closed(_));
+                (std::cmp::Reverse(if over { Level::Ok } else { change.level }), std::cmp::Reverse(change.impact))
+            };
+            rank(a).cmp(&rank(b)).then_with(|| a.key.cmp(&b.key))
+        });
+        for (i, change) in self.judged.changes.iter_mut().enumerate() {
+            change.id = format!("c{}", i + 1);
+        }
+        self.judged
+    }
+}
+
+fn flaps(mark: Option<&Mark>, said: &Clean) -> Clean {
+    let (turns, of) = mark.map_or((0, 0), |mark| (mark.window.transitions(), mark.window.len()));
+    crate::clean!("{turns} turns in {of} observations: {said}")
+}
+
+/// When all hosts beyond this machine failed to connect, three or more, it is our network: their checks learn nothing, and
+/// `pulsecheck` has a finding. That one is transient, unlike its others: a cable comes back by itself.
+fn own_network(mut seen: Vec<Observation>, now: Timestamp) -> Vec<Observation> {
+    let mut reached: BTreeMap<&Clean, bool> = BTreeMap::new();
+    for (host, connected) in seen.iter().flat_map(|observation| &observation.remotes) {
+        *reached.entry(host).or_default() |= connected;
+    }
+    if reached.len() < NETWORK_HOSTS || reached.values().any(|connected| *connected) {
+        return seen;
+    }
+    let said = crate::clean!("none of {} remote hosts could be reached: it is this machine's network", reached.len());
+    for observation in seen.iter_mut().filter(|observation| !observation.remotes.is_empty()) {
+        for unread in observation.unread.values_mut().filter(|unread| unread.blame == Blame::Target) {
+            *unread = Unread::ours("own_network", unread.said.clone());
+        }
+    }
+    let own = CheckName::own();
+    if !seen.iter().any(|observation| observation.check == own) {
+        seen.push(Observation::empty(&own, now));
+    }
+    if let Some(own) = seen.iter_mut().find(|observation| observation.check == own) {
+        let finding = crate::facts::Finding::new("network_down", Weight::Fail, false, said);
+        own.findings.push(finding.on(&Subject::new("network")));
+    }
+    seen
+}
+
+/// The keys that something new is said of.
+#[must_use]
+pub fn changed_keys(changes: &[Change]) -> BTreeSet<&Key> {
+    changes.iter().map(|change| &change.key).collect()
+}
+
+/// A check's standing as conditions and rules see it.
+#[must_use]
+pub fn view(standing: &Standing) -> CheckView {
+    CheckView {
+        check: standing.last.check.clone(),
+        at: standing.last.at,
+        outcomes: standing.marks.iter().map(|(subject, mark)| (subject.clone(), mark.outcome.word.plain())).collect(),
+        facts: standing.last.facts.clone(),
+    }
+}
+
+/// An observation as conditions and rules see it, before it is judged.
+#[must_use]
+pub fn view_of(observation: &Observation, standing: Option<&Standing>) -> CheckView {
+    let earlier = standing.map(|standing| (standing.read, &standing.last.facts));
+    let outcomes = reason::subjects(observation)
+        .into_iter()
+        .map(|subject| {
+            let mark = standing.and_then(|standing| standing.marks.get(&subject));
+            let word = reason::look(observation, &subject, mark, earlier).word();
+            (subject, word.plain())
+        })
+        .collect();
+    CheckView { check: observation.check.clone(), at: observation.at, outcomes, facts: observation.facts.clone() }
 }

@@ -1,7 +1,27 @@
 //! What can be looked at. A kind is one file (or folder) that carries its settings, its `fetch`, its pure `assess`,
 //! its documentation and its tests; it stands in [`KINDS`] with one line.
 
+pub mod command;
 pub mod common;
+mod expiry;
+pub mod files;
+pub mod freshness;
+pub mod http;
+mod ledger;
+pub mod output;
+pub mod process;
+pub mod pulsecheck;
+mod remote;
+pub mod rule;
+pub mod system;
+pub mod tcp;
+#[cfg(test)]
+mod testing;
+pub mod tls;
+pub mod token;
+#[cfg(test)]
+mod trial;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -23,7 +43,19 @@ use crate::records::{CheckView, Execution};
 use crate::redact::Clean;
 
 /// Every kind this build knows, by name. One line a kind.
-pub static KINDS: &[&dyn AnyKind] = &[];
+pub static KINDS: &[&dyn AnyKind] = &[
+    &Entry::<command::Command>::NEW,
+    &Entry::<files::Files>::NEW,
+    &Entry::<freshness::Freshness>::NEW,
+    &Entry::<http::Http>::NEW,
+    &Entry::<output::Output>::NEW,
+    &Entry::<process::Process>::NEW,
+    &Entry::<rule::Rule>::NEW,
+    &Entry::<system::System>::NEW,
+    &Entry::<tcp::Tcp>::NEW,
+    &Entry::<tls::Tls>::NEW,
+    &Entry::<token::Token>::NEW,
+];
 
 /// The kind called `name`.
 #[must_use]

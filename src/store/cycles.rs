@@ -1,10 +1,12 @@
 //! One cycle's transaction: read what judging rests on, then write all that it decided, or nothing.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::incidents::{self, Filter};
 use super::lease::{self, Lease};
@@ -13,6 +15,7 @@ use super::outbox::{self, Folded, OutboxRow};
 use super::standing::{self, Stored};
 use super::{Error, Halt, Reader, Store, executions, json, level_of, level_word, moment, ms, page, parse, people};
 use crate::clean;
+use crate::clock::Now;
 use crate::facts::{CheckName, Key};
 use crate::host::sqlite;
 use crate::judge::{Before, Incident, Judged, Level, Turn};
@@ -147,6 +150,25 @@ impl CycleTx<'_> {
                 .prepare_cached("UPDATE OR IGNORE memory SET check_name = ?2 WHERE check_name = ?1")?
                 .execute([was.as_str(), is.as_str()])
                 .map(drop)
+        })())
+    }
+
+    /// The clocks of the last committed cycle, if it was in this boot, and a note of these for the next one.
+    pub fn clock_mark(&self, boot_id: &str, now: Now) -> Result<Option<Now>, Error> {
+        let boot = i64::from_ne_bytes(
+            Sha256::digest(boot_id.as_bytes()).first_chunk::<8>().copied().unwrap_or_default(),
+        );
+        self.edge((|| {
+            let same = super::meta(&self.tx, "clock_boot")? == Some(boot);
+            let last = super::meta(&self.tx, "clock_wall_ms")?.zip(super::meta(&self.tx, "clock_since_boot_ms")?);
+            super::set_meta(&self.tx, "clock_boot", boot)?;
+            super::set_meta(&self.tx, "clock_wall_ms", ms(now.wall))?;
+            let since_boot = i64::try_from(now.boot.as_millis()).unwrap_or(i64::MAX);
+            super::set_meta(&self.tx, "clock_since_boot_ms", since_boot)?;
+            Ok(last.filter(|_| same).map(|(wall, boot)| Now {
+                wall: moment(wall),
+                boot: Duration::from_millis(u64::try_from(boot).unwrap_or(0)),
+            }))
         })())
     }
 

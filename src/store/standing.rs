@@ -32,6 +32,7 @@ pub struct Kept {
 #[derive(Serialize, Deserialize)]
 struct Marks<'a> {
     first_seen: Timestamp,
+    read: Timestamp,
     marks: std::borrow::Cow<'a, BTreeMap<Subject, Mark>>,
 }
 
@@ -72,7 +73,7 @@ pub(crate) fn load(conn: &Connection) -> rusqlite::Result<(Snapshot, BTreeMap<Ch
 
 fn standing(last: &str, marks: &str) -> rusqlite::Result<Standing> {
     let marks: Marks<'static> = parse(marks)?;
-    Ok(Standing { last: parse(last)?, first_seen: marks.first_seen, marks: marks.marks.into_owned() })
+    Ok(Standing { last: parse(last)?, read: marks.read, first_seen: marks.first_seen, marks: marks.marks.into_owned() })
 }
 
 /// Writes what differs from the rows that were read, and removes what is no longer there.
@@ -90,8 +91,11 @@ pub(crate) fn store(conn: &Connection, after: &Snapshot, before: &BTreeMap<Check
     for (check, standing) in after {
         let old = before.get(check);
         let at_ms = ms(standing.last.at);
-        let marks =
-            json(&Marks { first_seen: standing.first_seen, marks: std::borrow::Cow::Borrowed(&standing.marks) })?;
+        let marks = json(&Marks {
+            first_seen: standing.first_seen,
+            read: standing.read,
+            marks: std::borrow::Cow::Borrowed(&standing.marks),
+        })?;
         // A check that was not due keeps its observation: it need not be written out to be compared.
         let last = match old {
             Some(old) if old.at_ms == at_ms && old.marks == marks => continue,

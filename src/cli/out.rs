@@ -1,0 +1,125 @@
+//! The one writer to stdout and stderr. A closed pipe is the end, not an error; every byte passes the redaction gate.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::{IsTerminal as _, Write as _};
+
+use crate::redact;
+
+/// Columns when nobody says how wide the terminal is.
+const WIDTH: usize = 100;
+
+/// Where output goes.
+#[derive(Debug)]
+pub struct Out {
+    color: bool,
+    stdout_terminal: bool,
+    stderr_terminal: bool,
+    width: usize,
+    /// Whether stdout was closed by who reads it.
+    closed: bool,
+    progress_shown: bool,
+}
+
+impl Out {
+    /// Looks at what stdout and stderr are. `NO_COLOR` and `TERM=dumb` switch colours off.
+    #[must_use]
+    pub fn new(env: &BTreeMap<OsString, OsString>) -> Self {
+        let var = |name: &str| env.get(OsStr::new(name));
+        let dumb = var("TERM").is_some_and(|term| term == "dumb");
+        let no_color = var("NO_COLOR").is_some_and(|value| !value.is_empty()) || dumb;
+        let stdout_terminal = std::io::stdout().is_terminal();
+        let width = if stdout_terminal {
+            rustix::termios::tcgetwinsize(std::io::stdout()).map_or(WIDTH, |size| usize::from(size.ws_col))
+        } else {
+            WIDTH
+        };
+        Self {
+            color: stdout_terminal && !no_color,
+            stdout_terminal,
+            stderr_terminal: std::io::stderr().is_terminal() && !dumb,
+            width: if width < 40 { WIDTH } else { width },
+            closed: false,
+            progress_shown: false,
+        }
+    }
+
+    /// Whether stdout takes colours.
+    #[must_use]
+    pub fn color(&self) -> bool {
+        self.color
+    }
+
+    /// Whether a person reads stdout.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        self.stdout_terminal
+    }
+
+    /// Whether a person reads stderr.
+    #[must_use]
+    pub fn err_is_terminal(&self) -> bool {
+        self.stderr_terminal
+    }
+
+    /// Columns.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Text as it is, to stdout, redacted.
+    pub fn text(&mut self, text: &str) {
+        let clean = redact::scrub(text);
+        self.bytes(clean.as_bytes());
+    }
+
+    /// A line to stdout, redacted.
+    pub fn line(&mut self, text: &str) {
+        self.text(&format!("{text}\n"));
+    }
+
+    /// Bytes of our own making, to stdout.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.clear_progress();
+        if self.closed {
+            return;
+        }
+        let mut stdout = std::io::stdout().lock();
+        // Whoever read it has heard enough: a closed pipe is the end of output, and of nothing else.
+        self.closed = stdout.write_all(bytes).and_then(|()| stdout.flush()).is_err();
+    }
+
+    /// An error: `pulsecheck: …` to stderr.
+    pub fn error(&mut self, said: &str) {
+        self.error_raw(&format!("pulsecheck: {said}\n"));
+    }
+
+    /// Text for stderr as it is, redacted.
+    pub fn error_raw(&mut self, said: &str) {
+        self.clear_progress();
+        let _ = std::io::stderr().lock().write_all(redact::scrub(said).as_bytes());
+    }
+
+    /// A remark for a person: to stderr, on a terminal only.
+    pub fn remark(&mut self, said: &str) {
+        if self.stderr_terminal {
+            self.error_raw(&format!("{said}\n"));
+        }
+    }
+
+    /// How far long work is; on a terminal only, in place.
+    pub fn progress(&mut self, said: &str) {
+        if self.stderr_terminal {
+            self.progress_shown = true;
+            let _ = write!(std::io::stderr().lock(), "\r\x1b[2K{said}");
+        }
+    }
+
+    /// Takes the progress line away.
+    pub fn clear_progress(&mut self) {
+        if std::mem::take(&mut self.progress_shown) {
+            let _ = write!(std::io::stderr().lock(), "\r\x1b[2K");
+        }
+    }
+}

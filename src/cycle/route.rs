@@ -1,0 +1,192 @@
+//! Who is told what: from the changes of a cycle to one notice a channel and incident. Level-triggered: what a channel is
+//! told depends on what it was told last, not on having been there at the turn.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::clean;
+use crate::config::Channel;
+use crate::facts::{CheckName, Code, Key};
+use crate::judge::rank::{advice, owner};
+use crate::judge::{Change, Impact, Incident, Judged, Level, Notice, Policy, Turn, What};
+use crate::redact::Clean;
+
+/// One notice for one channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Addressed {
+    /// The channel's name.
+    pub channel: String,
+    /// What it is told.
+    pub notice: Notice,
+}
+
+/// What routing rests on.
+pub struct Route<'a> {
+    /// The channels.
+    pub channels: &'a BTreeMap<String, Channel>,
+    /// The checks' policies.
+    pub policies: &'a BTreeMap<CheckName, Policy>,
+    /// Who speaks: the first part of every dedup key.
+    pub instance: &'a Clean,
+    /// This cycle's id, for the dedup keys of events.
+    pub cycle: &'a str,
+    /// Now.
+    pub now: Timestamp,
+    /// When the quiet hours that it is in end; what is below red waits until then.
+    pub quiet_until: Option<Timestamp>,
+}
+
+impl Route<'_> {
+    /// Addresses what surfaced, and notes in the incidents what each channel was told.
+    #[must_use]
+    pub fn address(&self, judged: &mut Judged) -> Vec<Addressed> {
+        let mut out = Vec::new();
+        for change in &judged.changes {
+            match &change.what {
+                What::Closed(_) => {
+                    let closed = judged.closed.iter().find(|(incident, _)| incident.key == change.key);
+                    if let Some((incident, _)) = closed {
+                        self.resolve(change, incident, &mut out);
+                    }
+                }
+                What::Withdrawn => {
+                    if let Some(incident) = judged.incidents.iter_mut().find(|i| i.key == change.key) {
+                        self.resolve(change, incident, &mut out);
+                        // Channels that were never told of the trouble hear of the removal once, as an event.
+                        let told = std::mem::take(&mut incident.announced);
+                        self.event(change, |channel| !told.contains_key(channel), &mut out);
+                    }
+                }
+                What::Fact(_) => self.event(change, |_| true, &mut out),
+                // What somebody did to the watching itself is said on every channel.
+                What::Removed | What::Deed(_) => {
+                    for channel in self.channels.keys() {
+                        out.push(self.addressed(channel, change, Turn::Event, None));
+                    }
+                }
+                _ => {
+                    if let Some(incident) = judged.incidents.iter_mut().find(|i| i.key == change.key) {
+                        self.trouble(change, incident, &mut out);
+                    }
+                }
+            }
+        }
+        for key in &judged.reminders {
+            if let Some(incident) = judged.incidents.iter().find(|incident| incident.key == *key) {
+                self.remind(incident, &mut out);
+            }
+        }
+        out
+    }
+
+    fn trouble(&self, change: &Change, incident: &mut Incident, out: &mut Vec<Addressed>) {
+        let (whose, needs_human) = self.responsible(incident);
+        for (name, channel) in self.channels {
+            let told = incident.announced.get(name).copied();
+            let turn = match told {
+                None if !channel.policy.wants(&change.key, incident.level, self.tags(&change.key), &whose, needs_human) => {
+                    continue;
+                }
+                None => Turn::Open,
+                Some(level) if level < incident.level => Turn::Raise,
+                Some(level) if level > incident.level => Turn::Lower,
+                Some(_) => Turn::Remind,
+            };
+            incident.announced.insert(name.clone(), incident.level);
+            out.push(self.addressed(name, change, turn, Some(incident)));
+        }
+    }
+
+    fn resolve(&self, change: &Change, incident: &Incident, out: &mut Vec<Addressed>) {
+        for name in incident.announced.keys().filter(|name| self.channels.contains_key(*name)) {
+            out.push(self.addressed(name, change, Turn::Resolve, Some(incident)));
+        }
+    }
+
+    fn event(&self, change: &Change, also: impl Fn(&str) -> bool, out: &mut Vec<Addressed>) {
+        let whose = owner(self.policies.get(&change.key.check), Level::Yellow);
+        for (name, channel) in self.channels {
+            let wanted = channel.policy.wants(&change.key, Level::Ok, self.tags(&change.key), &whose, false);
+            if wanted && also(name) {
+                out.push(self.addressed(name, change, Turn::Event, None));
+            }
+        }
+    }
+
+    fn remind(&self, incident: &Incident, out: &mut Vec<Addressed>) {
+        let change = Change {
+            id: String::new(),
+            key: incident.key.clone(),
+            what: What::Surfaced,
+            level: incident.level,
+            impact: if incident.level == Level::Red { Impact::High } else { Impact::Med },
+            said: incident.said.clone(),
+            code: Some(incident.code.clone()),
+            since: incident.opened,
+        };
+        for name in incident.announced.keys().filter(|name| self.channels.contains_key(*name)) {
+            out.push(self.addressed(name, &change, Turn::Remind, Some(incident)));
+        }
+    }
+
+    fn addressed(&self, channel: &str, change: &Change, turn: Turn, incident: Option<&Incident>) -> Addressed {
+        let named = incident.map_or(&change.key, |incident| &incident.named);
+        let dedup = match turn {
+            Turn::Event | Turn::FollowUp => format!("{}/{named}/{}-{}", self.instance, self.cycle, change.id),
+            _ => format!("{}/{named}", self.instance),
+        };
+        let code = incident.map(|incident| &incident.code);
+        let waits = turn != Turn::FollowUp && change.level < Level::Red;
+        Addressed {
+            channel: channel.to_owned(),
+            notice: Notice {
+                dedup,
+                turn,
+                level: if turn == Turn::Event { Level::Ok } else { change.level },
+                impact: change.impact,
+                key: change.key.clone(),
+                title: title(turn, change),
+                lines: self.lines(turn, change, code),
+                owner: owner(self.policies.get(&change.key.check), change.level),
+                requires_human: turn != Turn::Resolve && incident.is_some_and(|incident| self.responsible(incident).1),
+                since: change.since,
+                not_before: self.quiet_until.filter(|_| waits).unwrap_or(self.now),
+            },
+        }
+    }
+
+    fn lines(&self, turn: Turn, change: &Change, code: Option<&Code>) -> Vec<Clean> {
+        let mut lines = Vec::new();
+        if !matches!(turn, Turn::Resolve | Turn::Event) {
+            lines.push(advice(self.policies.get(&change.key.check), code, &change.key).0);
+        }
+        lines.push(clean!("pulsecheck explain {}", change.key.check));
+        lines
+    }
+
+    /// Whose the incident is, and whether a person must act.
+    fn responsible(&self, incident: &Incident) -> (Clean, bool) {
+        let policy = self.policies.get(&incident.key.check);
+        let whose = owner(policy, incident.level);
+        let (_, needs_human) = advice(policy, Some(&incident.code), &incident.key);
+        let human = needs_human || (incident.level == Level::Red && whose.as_str() == crate::judge::rank::HUMAN);
+        (whose, human)
+    }
+
+    fn tags(&self, key: &Key) -> &std::collections::BTreeSet<Clean> {
+        static NONE: std::collections::BTreeSet<Clean> = std::collections::BTreeSet::new();
+        self.policies.get(&key.check).map_or(&NONE, |policy| &policy.tags)
+    }
+}
+
+fn title(turn: Turn, change: &Change) -> Clean {
+    let level = change.level.status();
+    match turn {
+        Turn::Open | Turn::Raise | Turn::FollowUp => clean!("{level}: {}: {}", change.key, change.said),
+        Turn::Lower => clean!("now {level}: {}: {}", change.key, change.said),
+        Turn::Remind => clean!("still {level}: {}: {}", change.key, change.said),
+        Turn::Resolve => clean!("resolved: {}: {}", change.key, change.said),
+        Turn::Event => clean!("{}: {}", change.key, change.said),
+    }
+}

@@ -1,0 +1,94 @@
+//! Users and groups by name, from `passwd` and `group` alone. The system's name services may ask the network and hang,
+//! so accounts that only they know are numbers here.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::files;
+use crate::facts::Unread;
+
+/// Bytes read of either file; the accounts beyond are numbers.
+const MAX_BYTES: usize = 1 << 20;
+
+/// The accounts of a machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Accounts {
+    users: BTreeMap<String, u32>,
+    groups: BTreeMap<String, u32>,
+}
+
+impl Accounts {
+    /// Reads `passwd` and `group` in `etc`; one that is not there has no accounts. Blocking: call on a lane. Codes:
+    /// `permission_denied`, `not_a_file`, `unreadable` (blind).
+    pub fn read(etc: &Path) -> Result<Self, Unread> {
+        Ok(Self { users: table(&etc.join("passwd"))?, groups: table(&etc.join("group"))? })
+    }
+
+    /// A user's number, by name or written as a number.
+    #[must_use]
+    pub fn uid(&self, user: &str) -> Option<u32> {
+        user.parse().ok().or_else(|| self.users.get(user).copied())
+    }
+    /// A group's number, by name or written as a number.
+    #[must_use]
+    pub fn gid(&self, group: &str) -> Option<u32> {
+        group.parse().ok().or_else(|| self.groups.get(group).copied())
+    }
+    /// A user's name, or the number where it has none.
+    #[must_use]
+    pub fn user(&self, uid: u32) -> String {
+        name_of(&self.users, uid)
+    }
+    /// A group's name, or the number where it has none.
+    #[must_use]
+    pub fn group(&self, gid: u32) -> String {
+        name_of(&self.groups, gid)
+    }
+}
+
+fn name_of(table: &BTreeMap<String, u32>, id: u32) -> String {
+    table.iter().find(|(_, n)| **n == id).map_or_else(|| id.to_string(), |(name, _)| name.clone())
+}
+
+fn table(path: &Path) -> Result<BTreeMap<String, u32>, Unread> {
+    if files::stat(path)?.is_none() {
+        return Ok(BTreeMap::new());
+    }
+    let (bytes, _more) = files::read(path, MAX_BYTES)?;
+    Ok(parse(&String::from_utf8_lossy(&bytes)))
+}
+
+/// Both files have the name first and the number third; the first line of a name counts, as in the C library.
+fn parse(text: &str) -> BTreeMap<String, u32> {
+    let mut table = BTreeMap::new();
+    for line in text.lines() {
+        let mut fields = line.split(':');
+        let (Some(name), Some(id)) = (fields.next(), fields.nth(1)) else { continue };
+        if let Ok(id) = id.parse()
+            && !name.is_empty()
+        {
+            table.entry(name.to_owned()).or_insert(id);
+        }
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers_are_found_either_way() {
+        let accounts = Accounts {
+            users: parse("root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\nann:x:7:7:::\n"),
+            groups: parse("wheel:x:10:ann\n+nis\nbroken:x:many:\n:x:5:\n"),
+        };
+        assert_eq!(accounts.uid("ann"), Some(1000));
+        assert_eq!(accounts.uid("4242"), Some(4242));
+        assert_eq!(accounts.uid("bob"), None);
+        assert_eq!(accounts.gid("wheel"), Some(10));
+        assert_eq!(accounts.gid("broken"), None);
+        assert_eq!((accounts.user(0).as_str(), accounts.user(33).as_str()), ("root", "33"));
+        assert_eq!((accounts.group(10).as_str(), accounts.group(5).as_str()), ("wheel", "5"));
+    }
+}

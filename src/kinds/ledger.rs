@@ -1,0 +1,123 @@
+//! Which executions of the job ledger still run: a wrapper that was killed, or a machine that went down, leaves one behind
+//! that never ended.
+
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, test_kill_process};
+
+use crate::host::files;
+use crate::records::{Ending, Execution};
+
+/// This machine, as far as executions are concerned.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    proc: PathBuf,
+    boot_id: Option<String>,
+}
+
+impl Ledger {
+    /// Reads which boot this is. Blocking.
+    pub(super) fn read(proc: &Path) -> Self {
+        let boot_id = files::read(&proc.join("sys/kernel/random/boot_id"), 64)
+            .ok()
+            .and_then(|(bytes, _)| String::from_utf8(bytes).ok())
+            .map(|id| id.trim().to_owned())
+            .filter(|id| !id.is_empty());
+        Self { proc: proc.to_owned(), boot_id }
+    }
+
+    /// How an execution ended; none while it runs. One without an end whose machine was started anew or whose wrapper is
+    /// gone was interrupted. Where nothing tells (no wrapper on record), it runs. Blocking.
+    pub(super) fn ending(&self, execution: &Execution) -> Option<Ending> {
+        if execution.ending.is_some() {
+            return execution.ending.clone();
+        }
+        let other_boot = execution.boot_id.is_some() && self.boot_id.is_some() && execution.boot_id != self.boot_id;
+        let gone = execution.wrapper.is_some_and(|(pid, ticks)| !self.lives(pid, ticks));
+        (execution.ended.is_some() || other_boot || gone).then_some(Ending::Interrupted)
+    }
+
+    /// Whether an execution still runs. Blocking.
+    pub(super) fn runs(&self, execution: &Execution) -> bool {
+        self.ending(execution).is_none()
+    }
+
+    fn lives(&self, pid: u32, ticks: u64) -> bool {
+        match files::read(&self.proc.join(pid.to_string()).join("stat"), 4_096) {
+            Ok((stat, _)) => started(&String::from_utf8_lossy(&stat)) == Some(ticks),
+            // Where `/proc` hides other users' processes, the kernel still tells that there is one.
+            Err(_) => i32::try_from(pid)
+                .ok()
+                .and_then(Pid::from_raw)
+                .is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::PERM)),
+        }
+    }
+}
+
+/// The start time in clock ticks since boot of a line of `/proc/PID/stat` (proc(5), field 22); none for a process that is
+/// dead and not yet collected.
+fn started(stat: &str) -> Option<u64> {
+    // The name stands in parentheses and may itself hold spaces and parentheses.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?;
+    fields.nth(18)?.parse().ok().filter(|_| !matches!(state, "Z" | "X"))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// An execution that began at this second and ended, if it did, at that one.
+    pub(in crate::kinds) fn execution(job: &str, started: i64, ended: Option<(i64, Ending)>) -> Execution {
+        let at = |second| jiff::Timestamp::from_second(second).unwrap();
+        Execution {
+            job: job.to_owned(),
+            execution: format!("{started:032x}"),
+            started: at(started),
+            ended: ended.as_ref().map(|(second, _)| at(*second)),
+            ending: ended.map(|(_, ending)| ending),
+            schedule: None,
+            wrapper: None,
+            boot_id: None,
+            stdout_bytes: None,
+            stdout_sha256: None,
+            tail: None,
+        }
+    }
+
+    #[test]
+    fn the_start_is_read_behind_any_name() {
+        let rest = "1 7 7 0 -1 4194304 100 0 0 0 1 2 0 0 20 0 1 0 8812 1000 50";
+        assert_eq!(started(&format!("7 (a) b (c) S {rest}")), Some(8_812));
+        assert_eq!(started(&format!("7 (agent) Z {rest}")), None);
+        assert_eq!(started("7 (agent"), None);
+    }
+
+    #[test]
+    fn what_never_ended_runs_or_was_interrupted() {
+        let proc = tempfile::tempdir().unwrap();
+        let random = proc.path().join("sys/kernel/random");
+        std::fs::create_dir_all(&random).unwrap();
+        std::fs::create_dir_all(proc.path().join("4194303")).unwrap();
+        let write = |path: PathBuf, text: &str| files::replace(&path, text.as_bytes(), 0o600).unwrap();
+        write(random.join("boot_id"), "this-boot\n");
+        write(
+            proc.path().join("4194303/stat"),
+            "4194303 (pulsecheck) S 1 7 7 0 -1 4 1 0 0 0 1 2 0 0 20 0 1 0 8812 1 5",
+        );
+        let ledger = Ledger::read(proc.path());
+        let open = || execution("j", 100, None);
+        for (name, execution, ending) in [
+            ("ended", execution("j", 100, Some((110, Ending::Exit(3)))), Some(Ending::Exit(3))),
+            ("nothing known", open(), None),
+            ("this boot", Execution { boot_id: Some("this-boot".into()), ..open() }, None),
+            ("another boot", Execution { boot_id: Some("other".into()), ..open() }, Some(Ending::Interrupted)),
+            ("lives", Execution { wrapper: Some((4_194_303, 8_812)), ..open() }, None),
+            ("pid used anew", Execution { wrapper: Some((4_194_303, 9_000)), ..open() }, Some(Ending::Interrupted)),
+            ("gone", Execution { wrapper: Some((4_194_302, 8_812)), ..open() }, Some(Ending::Interrupted)),
+        ] {
+            assert_eq!(ledger.ending(&execution), ending, "{name}");
+        }
+    }
+}
