@@ -225,9 +225,9 @@ pub fn trouble(path: &Path, error: &rusqlite::Error) -> Trouble {
             Trouble::Locked { path, by: None }
         }
         (ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _) => Trouble::Corrupt { path, detail },
-        (ErrorCode::DiskFull, _) => Trouble::NoSpace { path, detail },
-        // SQLite says "full" for ENOSPC alone; a quota, a failing disk and a log's shared memory come as these.
-        (
+        // SQLite says "full" for ENOSPC alone; a quota, a failing disk and a log's shared memory come as the others.
+        (ErrorCode::DiskFull, _)
+        | (
             _,
             ffi::SQLITE_IOERR_WRITE
             | ffi::SQLITE_IOERR_FSYNC
@@ -266,15 +266,12 @@ fn writable(folder: &Path) -> bool {
 }
 
 fn prepare_folder(folder: &Path) -> Result<(), Trouble> {
-    let made = match folder.parent() {
-        Some(parent) => std::fs::create_dir_all(parent),
-        None => Ok(()),
-    };
-    let made = made.and_then(|()| match DirBuilder::new().mode(0o700).create(folder) {
+    let folders = folder.parent().map_or(Ok(()), std::fs::create_dir_all);
+    let folders = folders.and_then(|()| match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         other => other,
     });
-    let meta = made.and_then(|()| std::fs::metadata(folder)).map_err(|error| trouble_io(folder, &error))?;
+    let meta = folders.and_then(|()| std::fs::metadata(folder)).map_err(|error| trouble_io(folder, &error))?;
     if !meta.is_dir() {
         return Err(Trouble::Other { path: folder.to_owned(), detail: "not a folder".to_owned() });
     }

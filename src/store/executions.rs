@@ -219,7 +219,7 @@ mod tests {
             for told in &order {
                 take(&mut store, std::slice::from_ref(told));
             }
-            assert_eq!(store.executions("a", 9).unwrap(), [expected.clone()], "{order:#?}");
+            assert_eq!(store.executions("a", 9).unwrap(), std::slice::from_ref(&expected), "{order:#?}");
             let home = Home::new();
             let mut store = home.open(at(0));
             take(&mut store, &order);

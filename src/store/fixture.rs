@@ -138,7 +138,7 @@ fn what_every_released_schema_wrote_is_read() {
         assert_eq!((open.ack.as_ref().map(|ack| ack.level), &before.incidents), (Some(Level::Red), &vec![open]));
         assert_eq!((before.silences.len(), before.deeds.len()), (1, 2));
         let committed = tx.commit_cycle(&cycle("c1", at(15)), &Judged::default(), &[], &[], &[]).unwrap();
-        assert_eq!(committed.said, [Clean::default(); 0]);
+        assert_eq!(committed, Committed::default());
 
         let all = Filter { limit: 9, ..Filter::default() };
         assert_eq!(store.cycle("c0").unwrap().unwrap().row.report_json.as_deref(), Some("{\"status\":\"red\"}"));

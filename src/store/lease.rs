@@ -95,7 +95,7 @@ impl Store {
         until: Timestamp,
         alive: impl FnOnce(&Holder) -> bool,
     ) -> Result<Lease, Error> {
-        self.write(|tx| {
+        self.write_lightly(|tx| {
             if let Some(held) = holder(tx)? {
                 let ahead = held.since.duration_since(now) > CLOCK_SLACK;
                 if held.until > now && !ahead && alive(&held.holder) {
@@ -123,7 +123,7 @@ impl Store {
 
     /// Moves the lease's end, for a run that goes on in cycles.
     pub fn extend_lease(&mut self, lease: &mut Lease, until: Timestamp) -> Result<(), Error> {
-        self.write(|tx| {
+        self.write_lightly(|tx| {
             check(tx, lease)?;
             tx.execute("UPDATE lease SET expires_ms = ?1", [ms(until)])?;
             Ok(())
@@ -134,7 +134,7 @@ impl Store {
 
     /// Gives the lease back. One that was lost is not an error: it is no longer ours to give.
     pub fn release(&mut self, lease: &Lease) -> Result<(), Error> {
-        self.write(|tx| {
+        self.write_lightly(|tx| {
             tx.execute("DELETE FROM lease WHERE token = ?1", [&lease.token])?;
             Ok(())
         })

@@ -23,6 +23,9 @@ pub const STORE_UNREADABLE: &str = "store_unreadable";
 /// What one check wants to keep (`None` forgets).
 pub type Remember = (CheckName, String, Option<Vec<u8>>);
 
+/// A key and what it is to hold.
+type Wish<'a> = (&'a str, Option<&'a [u8]>);
+
 /// Why a value can't be kept, if it can't.
 #[must_use]
 pub fn refusal(name: &str, value: Option<&[u8]>) -> Option<Clean> {
@@ -36,7 +39,7 @@ pub fn refusal(name: &str, value: Option<&[u8]>) -> Option<Clean> {
 /// Writes what checks want to keep. Of a check that wants too much nothing is kept, so that its values stay of one time;
 /// what was refused is said.
 pub(crate) fn store(conn: &Connection, remember: &[Remember]) -> rusqlite::Result<Vec<Clean>> {
-    let mut by_check: BTreeMap<&CheckName, Vec<(&str, Option<&[u8]>)>> = BTreeMap::new();
+    let mut by_check: BTreeMap<&CheckName, Vec<Wish<'_>>> = BTreeMap::new();
     for (check, name, value) in remember {
         by_check.entry(check).or_default().push((name, value.as_deref()));
     }

@@ -153,6 +153,16 @@ impl Store {
     }
 }
 
+impl Store {
+    /// A write that a power cut may take back, so it waits for no disk: who holds the lease means nothing in another boot.
+    fn write_lightly<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Halt>) -> Result<T, Error> {
+        self.read(|conn| conn.pragma_update(None, "synchronous", "normal"))?;
+        let done = self.write(work);
+        self.read(|conn| conn.pragma_update(None, "synchronous", "full"))?;
+        done
+    }
+}
+
 /// A value of the `meta` table: a moment or a count.
 pub(crate) fn meta(conn: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
     conn.prepare_cached("SELECT value FROM meta WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()

@@ -120,10 +120,9 @@ fn open_checked(path: &Path, now: Timestamp) -> Result<Store, Trouble> {
     let said = |error: rusqlite::Error| trouble(path, &error);
     if due(&conn, "checked_ms", now).map_err(said)? {
         sqlite::quick_check(&conn, path)?;
-        match set_meta(&conn, "checked_ms", ms(now)).map_err(said) {
-            Err(corrupt @ Trouble::Corrupt { .. }) => return Err(corrupt),
-            // A full disk or a busy writer is no reason not to read: the check is made again the next time.
-            Ok(()) | Err(_) => {}
+        // A full disk or a busy writer is no reason not to read: the check is made again the next time.
+        if let Err(corrupt @ Trouble::Corrupt { .. }) = set_meta(&conn, "checked_ms", ms(now)).map_err(said) {
+            return Err(corrupt);
         }
     }
     Ok(Store(Reader { inode: inode(path), conn, path: path.to_owned() }))

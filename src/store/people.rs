@@ -248,7 +248,7 @@ mod tests {
         let before = tx.before("c1", at(15)).unwrap();
         assert_eq!(before.incidents.iter().map(|one| one.ack.as_ref()).collect::<Vec<_>>(), [Some(&ack), None]);
         let deed = Deed { id: 1, at: at(1), covers: covers.clone(), done: Done::Acked, by: who().by, why: who().why };
-        assert_eq!(before.deeds, [deed.clone()]);
+        assert_eq!(before.deeds, std::slice::from_ref(&deed));
         drop(tx);
         let mut tx = store.begin(&held).unwrap();
         let before = tx.before("c1", at(15)).unwrap();

@@ -311,7 +311,7 @@ impl Store {
         claim_until: Timestamp,
         limit: usize,
     ) -> Result<Claimed, Error> {
-        if !self.read(|conn| waits(conn))? {
+        if !self.read(waits)? {
             return Ok(Claimed::default());
         }
         self.write(|tx| {
