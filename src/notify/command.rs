@@ -70,7 +70,7 @@ argv = ["/usr/local/bin/page-me", "--from", "pulsecheck"]
     fn validate(settings: &Settings, report: &mut dyn FnMut(&str, String)) {
         match settings.argv.first().map(String::as_str) {
             None | Some("") => {
-                report("argv", "expected a program and its arguments, like `[\"/usr/bin/logger\"]`".to_owned())
+                report("argv", "expected a program and its arguments, like `[\"/usr/bin/logger\"]`".to_owned());
             }
             Some(_) if settings.argv.len() > MAX_ARGS => report("argv", format!("has more than {MAX_ARGS} elements")),
             Some(_) if settings.argv.iter().any(|arg| arg.contains('\0')) => {
