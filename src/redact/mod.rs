@@ -190,12 +190,6 @@ impl Secret {
     pub fn public(value: &str) -> Self {
         Self(Box::from(value))
     }
-    /// Wraps a value that is no secret itself but stands where secrets do (a header's or a variable's value): it shows
-    /// itself nowhere, and the gate is not told, so the same word elsewhere stays readable.
-    #[must_use]
-    pub fn plain(value: &str) -> Self {
-        Self(Box::from(value))
-    }
     /// The value, for the one place that hands it over.
     #[must_use]
     pub fn expose(&self) -> &str {
