@@ -1,6 +1,7 @@
 //! Pulsecheck as a library: the pure middle (facts, judge, report) and the adapters around it. See ARCHITECTURE.md.
 
 pub mod clock;
+pub mod config;
 pub mod expr;
 pub mod facts;
 pub mod host;
@@ -13,4 +14,5 @@ pub mod records;
 pub mod redact;
 pub mod report;
 pub mod settings;
+pub mod store;
 pub mod words;

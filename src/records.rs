@@ -56,6 +56,29 @@ impl Execution {
         self.ending == Some(Ending::Exit(0))
     }
 
+    /// What is known of an execution when another event of it comes in, in whatever order and however often: an end is
+    /// never lost to a start, and how it really ended is never lost to a guess that it was interrupted.
+    #[must_use]
+    pub fn merge(self, event: Self) -> Self {
+        let weight = |execution: &Self| match execution.ending {
+            None => 0,
+            Some(Ending::Interrupted) => 1,
+            Some(_) => 2,
+        };
+        let started = self.started.min(event.started);
+        let (kept, other) = if weight(&event) > weight(&self) { (event, self) } else { (self, event) };
+        Self {
+            started,
+            schedule: kept.schedule.or(other.schedule),
+            wrapper: kept.wrapper.or(other.wrapper),
+            boot_id: kept.boot_id.or(other.boot_id),
+            stdout_bytes: kept.stdout_bytes.or(other.stdout_bytes),
+            stdout_sha256: kept.stdout_sha256.or(other.stdout_sha256),
+            tail: kept.tail.or(other.tail),
+            ..kept
+        }
+    }
+
     /// Whether it ended badly by itself; an interrupted one did not.
     #[must_use]
     pub fn failed(&self) -> bool {
@@ -108,5 +131,49 @@ impl CheckView {
     #[must_use]
     pub fn worst(&self) -> OutcomeWord {
         self.outcomes.values().copied().max().unwrap_or(OutcomeWord::Unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn execution(ending: Option<Ending>) -> Execution {
+        Execution {
+            job: "nightly".to_owned(),
+            execution: "0123456789abcdef0123456789abcdef".to_owned(),
+            started: "2026-03-20T14:30:00Z".parse().unwrap(),
+            ended: ending.as_ref().map(|_| "2026-03-20T14:31:00Z".parse().unwrap()),
+            ending,
+            schedule: None,
+            wrapper: Some((7, 9)),
+            boot_id: None,
+            stdout_bytes: None,
+            stdout_sha256: None,
+            tail: None,
+        }
+    }
+
+    #[test]
+    fn events_merge_to_the_same_in_any_order() {
+        let start = Execution { schedule: Some("every 15m".to_owned()), ..execution(None) };
+        let guess = Execution {
+            ended: Some("2026-03-20T15:00:00Z".parse().unwrap()),
+            wrapper: None,
+            ..execution(Some(Ending::Interrupted))
+        };
+        let end =
+            Execution { tail: Some(Clean::new("bye")), stdout_bytes: Some(3), ..execution(Some(Ending::Exit(4))) };
+        let whole = Execution { schedule: start.schedule.clone(), ..end.clone() };
+        let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+        let events = [start.clone(), guess.clone(), end.clone()];
+        for order in orders {
+            let [a, b, c] = order.map(|at| events[at].clone());
+            assert_eq!(a.merge(b).merge(c), whole, "{order:?}");
+        }
+        for event in events {
+            assert_eq!(event.clone().merge(event.clone()), event);
+        }
+        assert_eq!(start.merge(guess).ending, Some(Ending::Interrupted));
     }
 }

@@ -4,9 +4,9 @@ use crate::facts::Unit;
 
 /// A length of time in its two largest units: `5 d 3 h`, `3 h 20 min`, `12 min`, `40 s`. The sign is dropped.
 #[must_use]
-pub fn span(secs: i64) -> String {
-    let secs = secs.unsigned_abs();
-    let two = |large: u64, large_word: &str, small: u64, small_word: &str| {
+pub fn span(secs: impl Into<i128>) -> String {
+    let secs = secs.into().unsigned_abs();
+    let two = |large: u128, large_word: &str, small: u128, small_word: &str| {
         if small == 0 { format!("{large} {large_word}") } else { format!("{large} {large_word} {small} {small_word}") }
     };
     match secs {
@@ -51,7 +51,7 @@ pub fn human(value: f64, unit: Unit) -> String {
     let sign = if value < 0.0 { "-" } else { "" };
     match unit {
         Unit::Seconds if value.abs() < 1.0 && value != 0.0 => format!("{:.0} ms", value * 1_000.0),
-        Unit::Seconds => format!("{sign}{}", span(value as i64)),
+        Unit::Seconds => format!("{sign}{}", span(value as i128)),
         Unit::Bytes => format!("{sign}{}", bytes(value.abs())),
         Unit::Percent => format!("{value:.1} %"),
         Unit::Usd => format!("{sign}${:.2}", value.abs()),

@@ -11,6 +11,7 @@ pub mod procs;
 pub mod roots;
 mod secrets;
 pub mod spawn;
+pub mod sqlite;
 pub mod statefs;
 pub mod tls;
 pub mod trust;

@@ -2,7 +2,6 @@
 //! for the time that is left.
 
 use crate::facts::Edge;
-use crate::settings::Dur;
 
 /// Seconds of a day.
 pub(super) const DAY_S: f64 = 86_400.0;
@@ -27,11 +26,6 @@ impl Threshold {
 #[expect(clippy::cast_precision_loss, reason = "seconds of centuries fit 53 bits")]
 pub(super) fn seconds(whole: i64) -> f64 {
     whole as f64
-}
-
-/// A length of time as the number that bands are made of.
-pub(super) fn secs_of(length: Dur) -> f64 {
-    length.0.as_secs_f64()
 }
 
 /// An edge that no waiting crosses back.

@@ -477,6 +477,11 @@ mod tests {
     }
 
     #[test]
+    fn the_example_parses() {
+        crate::kinds::testing::example_parses::<Files>();
+    }
+
+    #[test]
     fn bad_settings_are_refused() {
         for (toml, said) in [
             ("paths = []", "paths: no path is listed"),

@@ -389,4 +389,9 @@ mod tests {
         });
         assert_eq!(said, ["max_age: expected a duration above 0s"]);
     }
+
+    #[test]
+    fn the_example_is_a_table_of_this_kind() {
+        crate::kinds::testing::example_parses::<Freshness>();
+    }
 }

@@ -6,9 +6,11 @@ pub mod common;
 mod expiry;
 pub mod files;
 pub mod freshness;
+pub mod http;
 mod ledger;
 pub mod output;
 pub mod process;
+pub mod pulsecheck;
 mod remote;
 pub mod rule;
 pub mod system;
@@ -16,6 +18,7 @@ pub mod tcp;
 #[cfg(test)]
 mod testing;
 pub mod tls;
+pub mod token;
 #[cfg(test)]
 mod trial;
 mod words;
@@ -44,12 +47,14 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<command::Command>::NEW,
     &Entry::<files::Files>::NEW,
     &Entry::<freshness::Freshness>::NEW,
+    &Entry::<http::Http>::NEW,
     &Entry::<output::Output>::NEW,
     &Entry::<process::Process>::NEW,
     &Entry::<rule::Rule>::NEW,
     &Entry::<system::System>::NEW,
     &Entry::<tcp::Tcp>::NEW,
     &Entry::<tls::Tls>::NEW,
+    &Entry::<token::Token>::NEW,
 ];
 
 /// The kind called `name`.

@@ -32,14 +32,46 @@ pub const DOC: KindDoc = KindDoc {
     reasons: &[&[
         warn("no_checks", "no check is configured", "configure a check: pulsecheck init"),
         warn("none_could_look", "no check could look in this cycle", "see why: pulsecheck status"),
-        warn("store_started_anew", "the database was damaged and set aside, a new one was begun", "look at the file that was set aside"),
-        warn("history_dropped", "history was dropped before its time to stay under `store.max_size`", "raise store.max_size or lower store.retention"),
-        warn("clock_jumped", "the clock was set by more than two minutes between two cycles", "check the clock and its synchronisation"),
-        warn("check_panicked", "a check's own code failed; the other checks ran", "report this with `pulsecheck explain`'s output"),
-        warn("could_not_look", "checks could not be looked at for a reason on our side", "see the reason: pulsecheck status"),
-        warn("undeliverable", "a channel refuses its notices, or could not be reached for a day", "test the channel: pulsecheck notify test"),
-        warn("notices_dropped", "notices were dropped because they were a day old or too many", "see pulsecheck history"),
-        warn("spool_damaged", "records of job runs could not be read and were moved to spool/bad", "look at the files in spool/bad"),
+        warn(
+            "store_started_anew",
+            "the database was damaged and set aside, a new one was begun",
+            "look at the file that was set aside",
+        ),
+        warn(
+            "history_dropped",
+            "history was dropped before its time to stay under `store.max_size`",
+            "raise store.max_size or lower store.retention",
+        ),
+        warn(
+            "clock_jumped",
+            "the clock was set by more than two minutes between two cycles",
+            "check the clock and its synchronisation",
+        ),
+        warn(
+            "check_panicked",
+            "a check's own code failed; the other checks ran",
+            "report this with `pulsecheck explain`'s output",
+        ),
+        warn(
+            "could_not_look",
+            "checks could not be looked at for a reason on our side",
+            "see the reason: pulsecheck status",
+        ),
+        warn(
+            "undeliverable",
+            "a channel refuses its notices, or could not be reached for a day",
+            "test the channel: pulsecheck notify test",
+        ),
+        warn(
+            "notices_dropped",
+            "notices were dropped because they were a day old or too many",
+            "see pulsecheck history",
+        ),
+        warn(
+            "spool_damaged",
+            "records of job runs could not be read and were moved to spool/bad",
+            "look at the files in spool/bad",
+        ),
         ReasonDoc {
             code: "delivery_failing",
             outcome: ReasonOutcome::Fail,
@@ -158,7 +190,8 @@ mod tests {
 
     fn codes(own: &Own, seen: &[Observation]) -> Vec<(String, String)> {
         let of = observe(own, seen, Timestamp::UNIX_EPOCH);
-        let documented: Vec<&str> = DOC.reasons.iter().flat_map(|group| group.iter()).map(|reason| reason.code).collect();
+        let documented: Vec<&str> =
+            DOC.reasons.iter().flat_map(|group| group.iter()).map(|reason| reason.code).collect();
         for finding in &of.findings {
             assert!(documented.contains(&finding.code.as_str()), "{} is not documented", finding.code);
         }

@@ -32,6 +32,11 @@ pub(super) fn note<T>(cx: &Cx, host: &str, outcome: &Result<T, Unread>) {
     }
 }
 
+/// The host of a URL, an address without its brackets.
+pub(super) fn host_of(url: &str) -> Option<String> {
+    reqwest::Url::parse(url).ok()?.host_str().map(|host| host.trim_matches(['[', ']']).to_owned())
+}
+
 fn never_connected(code: &str) -> bool {
     matches!(code, "dns_failed" | "dns_timeout" | "connect_timeout" | "connection_refused" | "unreachable")
 }

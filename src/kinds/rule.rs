@@ -147,3 +147,86 @@ fn look(expr: &Expr<RulePlace>, checks: &BTreeMap<CheckName, CheckView>, now: Ti
     facts.info(&Subject::none(), "holds", holds);
     Ok(facts)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{Scale, Unit};
+    use crate::kinds::testing::{at, views};
+    use crate::records::OutcomeWord;
+
+    fn settings(toml: &str) -> Result<Settings, String> {
+        toml::from_str(toml).map_err(|e| e.message().to_owned())
+    }
+
+    /// The GPU's check with its utilisation, and a worker's that doesn't pass.
+    fn checks() -> Arc<BTreeMap<CheckName, CheckView>> {
+        let mut facts = Facts::new();
+        facts.gauge(&Subject::none(), "utilisation_pct", 97.0, Scale::plain(Unit::Percent));
+        let view = |name: &str, facts: Facts, outcome| CheckView {
+            check: CheckName::try_from(name).unwrap(),
+            at: at(1_000),
+            outcomes: [(Subject::none(), outcome)].into(),
+            facts,
+        };
+        views(vec![view("gpu", facts, OutcomeWord::Pass), view("worker", Facts::new(), OutcomeWord::Unknown)]).checks()
+    }
+
+    fn verdict(expr: &str, more: &str) -> String {
+        let settings = settings(&format!("expr = '{expr}'\nsays = 'the GPU is busy for nothing'\n{more}")).unwrap();
+        match look(&settings.expr, &checks(), at(1_060)) {
+            Err(unread) => format!("? {}", unread.code),
+            Ok(facts) => Rule::assess(&settings, &facts, &Past::default(), at(1_060))
+                .iter()
+                .map(|finding| format!("{} {:?} {} {}", finding.code, finding.weight, finding.settled, finding.said))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn verdicts() {
+        let busy = "checks[\"gpu\"].facts.utilisation_pct > 90.0";
+        for (expr, more, want) in [
+            (
+                &*format!("{busy} && checks[\"worker\"].outcome != \"pass\""),
+                "",
+                "holds Fail false the GPU is busy for nothing",
+            ),
+            (busy, "weight = 'warn'\nsettled = true", "holds Warn true the GPU is busy for nothing"),
+            (&*format!("!({busy})"), "", ""),
+            ("checks[\"worker\"].age_s > 30.0", "", "holds Fail false the GPU is busy for nothing"),
+            ("checks[\"gone\"].outcome == \"fail\"", "", "? not_observed"),
+            ("checks[\"gpu\"].facts.temperature > 90.0", "", "? expression_error"),
+            ("checks[\"gpu\"].facts.utilisation_pct", "", "? expression_error"),
+        ] {
+            assert_eq!(verdict(expr, more), want, "{expr}");
+            let code = want.trim_start_matches("? ").split(' ').next().unwrap();
+            assert!(code.is_empty() || Rule::DOC.reason(code).is_some(), "{code} is not documented");
+        }
+    }
+
+    #[test]
+    fn bad_settings_are_refused() {
+        assert_eq!(settings("says = 'x'").unwrap_err(), "missing field `expr`");
+        let unknown = settings("expr = 'check.x'\nsays = 'x'").unwrap_err();
+        assert!(unknown.contains("`check`"), "{unknown}");
+        let weight = settings("expr = 'checks[\"a\"].outcome == \"fail\"'\nsays = 'x'\nweight = 'red'").unwrap_err();
+        assert_eq!(weight, "unknown variant `red`, expected `warn` or `fail`");
+        let mut said = Vec::new();
+        Rule::validate(&settings("expr = 'now > 0'\nsays = ' '").unwrap(), &mut |key, why| {
+            said.push(format!("{key}: {why}"))
+        });
+        assert_eq!(
+            said,
+            [
+                "says: expected the trouble in words",
+                "expr: expected an expression that reads a check, like `checks[\"api\"].outcome == \"fail\"`"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_example_is_a_table_of_this_kind() {
+        crate::kinds::testing::example_parses::<Rule>();
+    }
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Memory, Records};
+use super::{Kind, Memory, Records};
 use crate::facts::{CheckName, Unread};
 use crate::records::{CheckView, Execution};
 
@@ -68,4 +68,14 @@ impl Memory for Remembered {
     fn scan(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, Unread> {
         Ok(self.0.iter().filter(|(key, _)| key.starts_with(prefix)).map(|(k, v)| (k.clone(), v.clone())).collect())
     }
+}
+
+/// The example of a kind's documentation is a table of that kind, and nothing in it contradicts itself.
+pub(super) fn example_parses<K: Kind>() {
+    let table: toml::Table = toml::from_str(K::DOC.example).unwrap();
+    let (_, check) = table["check"].as_table().unwrap().iter().next().unwrap();
+    let mut check = check.as_table().unwrap().clone();
+    assert_eq!(check.remove("kind"), Some(K::DOC.name.into()));
+    let settings: K::Settings = check.try_into().unwrap();
+    K::validate(&settings, &mut |key, why| panic!("{key}: {why}"));
 }

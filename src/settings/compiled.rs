@@ -133,6 +133,22 @@ impl JsonPath {
     pub fn all<'a>(&self, json: &'a serde_json::Value) -> Vec<&'a serde_json::Value> {
         self.1.query(json).all()
     }
+    /// Everything it points at, each with the last key or index on its way there and with its whole path.
+    #[must_use]
+    pub fn located<'a>(&self, json: &'a serde_json::Value) -> Vec<(String, String, &'a serde_json::Value)> {
+        use serde_json_path::PathElement;
+        let located = self.1.query_located(json).into_iter();
+        located
+            .map(|node| {
+                let last = match node.location().iter().last() {
+                    Some(PathElement::Name(name)) => (*name).to_owned(),
+                    Some(PathElement::Index(index)) => index.to_string(),
+                    None => "$".to_owned(),
+                };
+                (last, node.location().to_string(), node.node())
+            })
+            .collect()
+    }
     /// The one thing it points at; nothing when there is none or more than one.
     #[must_use]
     pub fn one<'a>(&self, json: &'a serde_json::Value) -> Option<&'a serde_json::Value> {

@@ -572,3 +572,6 @@ fn called(settings: &Settings, facts: &Facts) -> Clean {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

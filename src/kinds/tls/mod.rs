@@ -464,8 +464,8 @@ fn left_s(ends: Timestamp, now: Timestamp) -> i64 {
 /// The bands of the time that is left.
 fn scale(settings: &Settings, own: &Certificate, ends: Timestamp, now: Timestamp) -> Scale {
     let lifetime_s = own.lifetime_s();
-    let given_warn = settings.warn_before.map(expiry::secs_of);
-    let given_fail = settings.fail_before.map(expiry::secs_of);
+    let given_warn = settings.warn_before.map(Dur::as_secs_f64);
+    let given_fail = settings.fail_before.map(Dur::as_secs_f64);
     let fail =
         given_fail.unwrap_or_else(|| given_warn.map_or(f64::INFINITY, |warn| warn / 3.0).min(FAIL.of(lifetime_s)));
     let warn = given_warn.unwrap_or_else(|| WARN.of(lifetime_s).max(fail));

@@ -1,0 +1,46 @@
+//! The config that `init` writes, and that is used in memory while there is none: one text for both, so that the first
+//! command shows what the file would do.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::files::{PACKS, Role, Source};
+use crate::host::Host;
+use crate::notify::NOTIFIERS;
+
+const HEAD: &str = r#"# What Pulsecheck looks at and whom it tells. Written by `pulsecheck init`; the file is yours.
+# After a change: `pulsecheck validate`. Every key there is: `pulsecheck schema config`, or the annotated default.
+# Lines with `#` directly before a key show defaults.
+
+#interval = "15m"              # how often a cycle runs; the scheduler outside must be set to the same
+#zone = "Europe/Berlin"        # for times that people read; by default the system's
+#quiet_token = "HEARTBEAT_OK"  # printed when all is well and nothing is new
+"#;
+
+/// The config as text, for this host: commented, ready to be changed.
+#[must_use]
+pub fn render_init(_host: &Host) -> String {
+    let mut text = HEAD.to_owned();
+    for (name, pack) in PACKS.iter().filter(|(name, _)| *name == "host") {
+        text.push_str(&format!("\n# From the pack `{name}`.\n"));
+        text.push_str(&without_opening(pack));
+    }
+    text.push_str("\n# Whom to tell. Without a channel, what a cycle has to say is printed only.\n");
+    for notifier in NOTIFIERS {
+        let example = notifier.doc().example.trim();
+        text.push_str(&example.lines().map(|line| format!("#{line}\n")).collect::<String>());
+        text.push('\n');
+    }
+    text
+}
+
+/// A pack without the comment that it opens with.
+fn without_opening(pack: &str) -> String {
+    let body = pack.lines().skip_while(|line| line.starts_with('#'));
+    body.map(|line| format!("{line}\n")).collect::<String>().trim_start_matches('\n').to_owned()
+}
+
+/// The same as the file it would be.
+pub(super) fn source(host: &Host) -> Source {
+    Source { name: PathBuf::new(), text: Arc::from(render_init(host)), role: Role::Main }
+}

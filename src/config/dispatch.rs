@@ -1,0 +1,294 @@
+//! From a table to a check or channel: its `kind` picks the code, the common keys are split off, the rest is the kind's.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize as _;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+use super::common::{CHANNEL_KEYS, CHECK_KEYS, ChannelKeys, CheckKeys, OwnKeys, Top};
+use super::files::{Role, Source};
+use super::nearest::nearest;
+use super::problems::Problems;
+use super::table::{self, At, Shape, list, place, sort_of};
+use crate::facts::{BadName, CheckName, is_name};
+use crate::kinds::{AnyCheck, AnyKind};
+use crate::notify::{AnyChannel, AnyNotifier};
+use crate::settings::Problem;
+
+/// What a config may be made of; tests bring their own.
+#[derive(Clone, Copy)]
+pub(super) struct Registry {
+    pub kinds: &'static [&'static dyn AnyKind],
+    pub notifiers: &'static [&'static dyn AnyNotifier],
+}
+
+/// Keys of the main file that hold tables of others, and what to say of those that this version doesn't have.
+pub(super) const TABLES: &[&str] = &["check", "notify", "model", "agent"];
+
+/// A file, parsed.
+pub(super) struct File<'i> {
+    pub source: &'i Source,
+    pub root: DeTable<'i>,
+}
+
+/// A check as it stands in the config, before what it says of others is looked at.
+pub(super) struct WrittenCheck<'t> {
+    pub name: CheckName,
+    pub at: At<'t>,
+    pub table: &'t DeTable<'t>,
+    pub keys: CheckKeys,
+    pub kind: &'static dyn AnyKind,
+    pub check: Arc<dyn AnyCheck>,
+}
+
+/// A channel as it stands in the config.
+pub(super) struct WrittenChannel<'t> {
+    pub name: String,
+    pub at: At<'t>,
+    pub table: &'t DeTable<'t>,
+    pub keys: ChannelKeys,
+    pub channel: Arc<dyn AnyChannel>,
+}
+
+/// All that stands in the files.
+#[derive(Default)]
+pub(super) struct Written<'t> {
+    pub top: Option<Top>,
+    /// `[check.pulsecheck]`.
+    pub own: Option<(OwnKeys, At<'t>, &'t DeTable<'t>)>,
+    pub checks: Vec<WrittenCheck<'t>>,
+    pub channels: Vec<WrittenChannel<'t>>,
+    /// The names of all checks, those that could not be read as well, and whether they are switched on.
+    pub names: BTreeMap<CheckName, bool>,
+}
+
+/// Parses a file. Its syntax errors are in `out`, several at once.
+pub(super) fn parse<'i>(source: &'i Source, out: &mut Problems) -> Option<File<'i>> {
+    const MOST: usize = 20;
+    out.know(&source.name, &source.text);
+    let (root, errors) = DeTable::parse_recoverable(&source.text);
+    let mut twice: Option<usize> = None;
+    for error in errors.iter().take(MOST) {
+        let end = source.text.len();
+        let span = error.span().unwrap_or(0..0);
+        let span = span.start.min(end)..span.end.min(end);
+        if error.message() == "duplicate key" {
+            // The keys below a table that is there twice are there twice as well; the table is what matters.
+            let since = twice.and_then(|since| source.text.get(since..span.start));
+            if since.is_some_and(|between| !between.contains("\n[")) {
+                continue;
+            }
+            let before = source.text.get(..span.start).unwrap_or_default();
+            let line = before.get(before.rfind('\n').map_or(0, |at| at + 1)..).unwrap_or_default();
+            twice = line.trim_start().starts_with('[').then_some(span.start);
+            let problem = Problem::new(&source.name, span, "", "this is there already, further up");
+            out.push(problem.hint("TOML has each table and each key of a table once"));
+            continue;
+        }
+        out.push(Problem::new(&source.name, span, "", error.message()));
+    }
+    errors.is_empty().then(|| File { source, root: root.into_inner() })
+}
+
+/// Reads what stands in the files.
+pub(super) fn read<'t>(files: &'t [File<'t>], registry: Registry, out: &mut Problems) -> Written<'t> {
+    let mut written = Written::default();
+    let mut seen: BTreeMap<(&str, String), (&Path, Range<usize>)> = BTreeMap::new();
+    for file in files {
+        read_own_keys(file, &mut written, out);
+        for (word, name, at, table) in tables(file, out) {
+            if let Some((other, _)) = seen.get(&(word, name.clone())) {
+                let said = format!("there is a `[{word}.{name}]` in {} as well", other.display());
+                out.push(at.problem(at.span.clone(), "", said).hint("rename or remove one of them"));
+                continue;
+            }
+            seen.insert((word, name.clone()), (at.file, at.span.clone()));
+            if !is_name(&name) {
+                out.push(at.problem(at.span.clone(), "", BadName(super::common::shortened(&name)).to_string()));
+                continue;
+            }
+            match word {
+                "check" => read_check(&name, at, table, registry, &mut written, out),
+                _ => read_channel(name, at, table, registry, &mut written, out),
+            }
+        }
+    }
+    written
+}
+
+/// The file's own keys, those of the main file; an included one has none.
+fn read_own_keys(file: &File<'_>, written: &mut Written<'_>, out: &mut Problems) {
+    let at = At { file: &file.source.name, key: String::new(), span: 0..0 };
+    let own: DeTable<'_> = only(&file.root, |key| !TABLES.contains(&key));
+    if file.source.role == Role::Main {
+        let shape = || Shape::new(TABLES, |generator| generator.root_schema_for::<Top>());
+        written.top = table::read(&own, &at, shape, Top::deserialize, out);
+        return;
+    }
+    for (key, _) in own.iter() {
+        let said = "an included file has only `[check.NAME]` and `[notify.NAME]`";
+        out.push(at.problem(key.span(), key.get_ref(), said).hint("put it into the main file"));
+    }
+}
+
+/// Each `[check.NAME]` and `[notify.NAME]` of a file.
+fn tables<'t>(file: &'t File<'t>, out: &mut Problems) -> Vec<(&'static str, String, At<'t>, &'t DeTable<'t>)> {
+    let mut found = Vec::new();
+    for word in TABLES.iter().copied() {
+        let Some((key, value)) = file.root.get_key_value(word) else { continue };
+        let at = At { file: &file.source.name, key: word.to_owned(), span: key.span() };
+        if word == "model" || word == "agent" {
+            out.push(at.problem(key.span(), "", format!("this version has no {word}s yet (take the table out)")));
+            continue;
+        }
+        let DeValue::Table(members) = value.get_ref() else {
+            let said = format!("expected tables like `[{word}.NAME]`, found {}", sort_of(value.get_ref()));
+            out.push(at.problem(value.span(), "", said));
+            continue;
+        };
+        for (name, member) in members.iter() {
+            let key = format!("{word}.{}", name.get_ref());
+            let at = At { file: &file.source.name, key, span: name.span() };
+            match member.get_ref() {
+                DeValue::Table(table) => found.push((word, name.get_ref().to_string(), at, table)),
+                other => {
+                    let said = format!("expected a table `[{word}.NAME]`, found {}", sort_of(other));
+                    out.push(at.problem(member.span(), "", said));
+                }
+            }
+        }
+    }
+    found
+}
+
+fn read_check<'t>(
+    name: &str,
+    at: At<'t>,
+    table: &'t DeTable<'t>,
+    registry: Registry,
+    written: &mut Written<'t>,
+    out: &mut Problems,
+) {
+    let Ok(name) = CheckName::try_from(name) else { return };
+    if name.as_str() == CheckName::OWN {
+        if let Some(kind) = table.get("kind") {
+            let said = "the check of Pulsecheck itself has no `kind`";
+            out.push(at.problem(kind.span(), "kind", said).hint("give a check of your own another name"));
+        }
+        let keys = only(table, |key| key != "kind");
+        let shape = || Shape::new(&[], |generator| generator.root_schema_for::<OwnKeys>());
+        if let Some(keys) = table::read(&keys, &at, shape, OwnKeys::deserialize, out) {
+            written.own = Some((keys, at, table));
+        }
+        return;
+    }
+    let keys = only(table, |key| CHECK_KEYS.contains(&key));
+    let shape = || Shape::new(&[], |generator| generator.root_schema_for::<CheckKeys>());
+    let keys = table::read(&keys, &at, shape, CheckKeys::deserialize, out);
+    written.names.insert(name.clone(), keys.as_ref().is_none_or(|keys| keys.enabled));
+
+    let named = registry.kinds.iter().map(|kind| kind.doc().name).filter(|kind| *kind != CheckName::OWN);
+    let Some(kind) = kind_of(table, &at, &named.collect::<Vec<_>>(), out) else { return };
+    let Some(kind) = registry.kinds.iter().copied().find(|known| known.doc().name == kind) else { return };
+    let check = configure(
+        table,
+        &at,
+        CHECK_KEYS,
+        |generator| kind.schema(generator),
+        |from, report| kind.configure(from, report),
+        out,
+    );
+    if let (Some(keys), Some(check)) = (keys, check) {
+        written.checks.push(WrittenCheck { name, at, table, keys, kind, check });
+    }
+}
+
+fn read_channel<'t>(
+    name: String,
+    at: At<'t>,
+    table: &'t DeTable<'t>,
+    registry: Registry,
+    written: &mut Written<'t>,
+    out: &mut Problems,
+) {
+    let keys = only(table, |key| CHANNEL_KEYS.contains(&key));
+    let shape = || Shape::new(&[], |generator| generator.root_schema_for::<ChannelKeys>());
+    let keys = table::read(&keys, &at, shape, ChannelKeys::deserialize, out);
+    let named: Vec<_> = registry.notifiers.iter().map(|notifier| notifier.doc().name).collect();
+    let Some(kind) = kind_of(table, &at, &named, out) else { return };
+    let Some(kind) = registry.notifiers.iter().copied().find(|known| known.doc().name == kind) else { return };
+    let channel = configure(
+        table,
+        &at,
+        CHANNEL_KEYS,
+        |generator| kind.schema(generator),
+        |from, report| kind.configure(from, report),
+        out,
+    );
+    if let (Some(keys), Some(channel)) = (keys, channel) {
+        written.channels.push(WrittenChannel { name, at, table, keys, channel });
+    }
+}
+
+/// The word in `kind`, if it is one of `known`.
+fn kind_of<'t>(table: &'t DeTable<'_>, at: &At<'_>, known: &[&str], out: &mut Problems) -> Option<&'t str> {
+    let Some(kind) = table.get("kind") else {
+        let said = format!("`kind` is missing (expected one of {})", list(known.iter().copied()));
+        out.push(at.problem(at.span.clone(), "", said));
+        return None;
+    };
+    let Some(word) = kind.get_ref().as_str() else {
+        out.push(at.problem(kind.span(), "kind", format!("expected a string, found {}", sort_of(kind.get_ref()))));
+        return None;
+    };
+    if known.contains(&word) {
+        return Some(word);
+    }
+    let problem = at.problem(kind.span(), "kind", format!("unknown kind `{}`", super::common::shortened(word)));
+    out.push(match nearest(word, known.iter().copied()) {
+        Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
+        None => problem.hint(format!("there are: {}", list(known.iter().copied()))),
+    });
+    None
+}
+
+/// Reads what is left of a table without `kind` and the `common` keys, and has it validated.
+fn configure<'t, T>(
+    table: &'t DeTable<'t>,
+    at: &At<'_>,
+    common: &[&str],
+    schema: impl FnOnce(&mut schemars::SchemaGenerator) -> schemars::Schema,
+    configure: impl Fn(ValueDeserializer<'t>, &mut dyn FnMut(&str, String)) -> Result<T, toml::de::Error>,
+    out: &mut Problems,
+) -> Option<T> {
+    let own = only(table, |key| key != "kind" && !common.contains(&key));
+    let mut reported = Vec::new();
+    let read = table::read(
+        &own,
+        at,
+        || Shape::new(common, schema),
+        |from| {
+            reported.clear();
+            configure(from, &mut |key, said| reported.push((key.to_owned(), said)))
+        },
+        out,
+    )?;
+    for (key, said) in &reported {
+        let span = place(&own, key, None).unwrap_or_else(|| at.span.clone());
+        out.push(at.problem(span, key, said));
+    }
+    reported.is_empty().then_some(read)
+}
+
+/// The part of a table whose keys are wanted.
+fn only<'i>(table: &DeTable<'i>, wanted: impl Fn(&str) -> bool) -> DeTable<'i> {
+    let wanted = |(key, _): &(&Spanned<_>, &Spanned<_>)| {
+        let key: &std::borrow::Cow<'_, str> = key.get_ref();
+        wanted(key)
+    };
+    table.iter().filter(wanted).map(|(key, value)| (key.clone(), value.clone())).collect()
+}

@@ -1,0 +1,152 @@
+//! The job ledger: executions of scheduled commands, taken from the spool by a cycle's transaction.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::memory::unreadable;
+use super::{Error, Reader, json, ms, page, parse};
+use crate::facts::{CheckName, Unread};
+use crate::kinds::Records;
+use crate::records::{CheckView, Execution};
+use crate::redact::Clean;
+
+/// Executions kept of each job.
+pub const KEPT: i64 = 100;
+/// Of these, the newest that keep the end of their output.
+pub const KEPT_TAILS: i64 = 10;
+/// Jobs that are listed.
+pub const MAX_JOBS: usize = 1_000;
+
+/// One execution out of two records of it. They may come in any order and more than once: an end is never taken back.
+#[must_use]
+pub fn merge(known: Execution, told: Execution) -> Execution {
+    let (mut base, other) = if known.ended.is_some() && told.ended.is_none() { (known, told) } else { (told, known) };
+    base.started = base.started.min(other.started);
+    base.schedule = base.schedule.or(other.schedule);
+    base.wrapper = base.wrapper.or(other.wrapper);
+    base.boot_id = base.boot_id.or(other.boot_id);
+    base.stdout_bytes = base.stdout_bytes.or(other.stdout_bytes);
+    base.stdout_sha256 = base.stdout_sha256.or(other.stdout_sha256);
+    base.tail = base.tail.or(other.tail);
+    base
+}
+
+/// Adds what the spool brought; what is there already is completed, so a record may come twice.
+pub(crate) fn take(conn: &Connection, told: &[Execution]) -> rusqlite::Result<()> {
+    let mut put = conn.prepare_cached(
+        "INSERT OR REPLACE INTO executions (execution, job, started_ms, ended_ms, body, tail)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    for told in told {
+        let known = conn
+            .prepare_cached("SELECT body, tail FROM executions WHERE execution = ?1")?
+            .query_row([&told.execution], row)
+            .optional()?;
+        let mut execution = match known {
+            Some(known) => merge(known, told.clone()),
+            None => told.clone(),
+        };
+        // Tails are kept for fewer executions than the rest, so they have a column of their own.
+        let tail = execution.tail.take();
+        put.execute(params![
+            execution.execution,
+            execution.job,
+            ms(execution.started),
+            execution.ended.map(ms),
+            json(&execution)?,
+            tail.as_ref().map(Clean::as_str)
+        ])?;
+    }
+    for job in told.iter().map(|told| told.job.as_str()).collect::<BTreeSet<_>>() {
+        let older = "SELECT execution FROM executions WHERE job = ?1 ORDER BY started_ms DESC LIMIT -1 OFFSET ?2";
+        conn.prepare_cached(&format!("DELETE FROM executions WHERE execution IN ({older})"))?
+            .execute(params![job, KEPT])?;
+        conn.prepare_cached(&format!(
+            "UPDATE executions SET tail = NULL WHERE tail IS NOT NULL AND execution IN ({older})"
+        ))?
+        .execute(params![job, KEPT_TAILS])?;
+    }
+    Ok(())
+}
+
+fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Execution> {
+    let execution: Execution = parse(&row.get::<_, String>(0)?)?;
+    let tail: Option<String> = row.get(1)?;
+    // It was clean when it was written, and is cleaned again with the secrets that are known now.
+    Ok(Execution { tail: tail.as_deref().map(Clean::new), ..execution })
+}
+
+impl Reader {
+    /// A job's executions, newest first; at most 1,000.
+    pub fn executions(&self, job: &str, limit: usize) -> Result<Vec<Execution>, Error> {
+        self.read(|conn| {
+            conn.prepare_cached("SELECT body, tail FROM executions WHERE job = ?1 ORDER BY started_ms DESC LIMIT ?2")?
+                .query_map(params![job, page(limit)], row)?
+                .collect()
+        })
+    }
+
+    /// The names of all jobs that ever ran, in order; at most 1,000.
+    pub fn jobs(&self) -> Result<Vec<String>, Error> {
+        self.read(|conn| {
+            conn.prepare_cached("SELECT DISTINCT job FROM executions ORDER BY job LIMIT ?1")?
+                .query_map([page(MAX_JOBS)], |row| row.get(0))?
+                .collect()
+        })
+    }
+}
+
+/// The records that kinds may read: the ledger with what the spool holds beyond it, and what other checks saw.
+#[derive(Debug)]
+pub struct Ledger {
+    source: Arc<Mutex<Reader>>,
+    pending: Vec<Execution>,
+    checks: Arc<BTreeMap<CheckName, CheckView>>,
+}
+
+impl Ledger {
+    /// `pending` is what lies in the spool and will be taken by this cycle's transaction.
+    #[must_use]
+    pub fn new(
+        source: Arc<Mutex<Reader>>,
+        pending: Vec<Execution>,
+        checks: Arc<BTreeMap<CheckName, CheckView>>,
+    ) -> Self {
+        Self { source, pending, checks }
+    }
+
+    fn reader<T>(&self, read: impl FnOnce(&Reader) -> Result<T, Error>) -> Result<T, Unread> {
+        read(&self.source.lock().unwrap_or_else(PoisonError::into_inner)).map_err(|error| unreadable(&error))
+    }
+}
+
+impl Records for Ledger {
+    fn executions(&self, job: &str, limit: usize) -> Result<Vec<Execution>, Unread> {
+        let known = self.reader(|reader| reader.executions(job, limit))?;
+        let mut all: BTreeMap<String, Execution> =
+            known.into_iter().map(|execution| (execution.execution.clone(), execution)).collect();
+        for told in self.pending.iter().filter(|told| told.job == job) {
+            let merged = match all.remove(&told.execution) {
+                Some(known) => merge(known, told.clone()),
+                None => told.clone(),
+            };
+            all.insert(merged.execution.clone(), merged);
+        }
+        let mut list: Vec<Execution> = all.into_values().collect();
+        list.sort_by(|a, b| b.started.cmp(&a.started).then_with(|| b.execution.cmp(&a.execution)));
+        list.truncate(limit);
+        Ok(list)
+    }
+
+    fn jobs(&self) -> Result<Vec<String>, Unread> {
+        let known = self.reader(Reader::jobs)?;
+        let all: BTreeSet<String> = known.into_iter().chain(self.pending.iter().map(|told| told.job.clone())).collect();
+        Ok(all.into_iter().collect())
+    }
+
+    fn checks(&self) -> Arc<BTreeMap<CheckName, CheckView>> {
+        self.checks.clone()
+    }
+}

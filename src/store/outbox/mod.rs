@@ -1,0 +1,559 @@
+//! What is to be said: rows written in the cycle's transaction, claimed and delivered afterwards by whoever delivers.
+//! A row is claimed by one process at a time, and an attempt is on record before it is made, so that a kill leads to at
+//! most one delivery more, under the same dedup key.
+
+mod fold;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use serde::Serialize;
+
+use super::{Error, Reader, Store, json, moment, ms, page, parse, turn_of, turn_word};
+use crate::clean;
+use crate::facts::CheckName;
+use crate::judge::{Notice, Turn};
+use crate::redact::Clean;
+use fold::{Step, Waiting};
+
+/// Undelivered rows that are kept.
+pub const MAX_WAITING: i64 = 1_000;
+/// How old a notice gets before it is dropped; a resolve is not.
+pub const MAX_AGE: SignedDuration = SignedDuration::from_hours(24);
+/// Bytes of a receipt or of a reason.
+const MAX_SAID_BYTES: usize = 4_096;
+
+/// A notice for one channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutboxRow {
+    /// The incident that it is about; none for an event.
+    pub incident: Option<String>,
+    /// To whom.
+    pub channel: String,
+    /// What.
+    pub notice: Notice,
+}
+
+/// A notice that was folded away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folded {
+    /// Its row.
+    pub id: i64,
+    /// To whom it would have gone.
+    pub channel: String,
+    /// About what.
+    pub dedup: String,
+    /// Why it need not be sent.
+    pub why: &'static str,
+}
+
+/// A row to deliver now, claimed by the caller.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Due {
+    /// The row.
+    pub id: i64,
+    /// To whom.
+    pub channel: String,
+    /// The cycle that wrote it: chats get one message a cycle.
+    pub cycle: String,
+    /// The incident that it is about; none for an event.
+    pub incident: Option<String>,
+    /// How many notices there were about it on this channel, this one included.
+    pub revision: i64,
+    /// How many attempts there were, this one included.
+    pub attempt: i64,
+    /// What the service answered to the last notice about the same incident: to edit, to thread, to resolve.
+    pub prior: Option<String>,
+    /// What to say. Its turn is what is news to this channel.
+    pub notice: Notice,
+}
+
+/// How an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// When to try again.
+    pub again_at: Timestamp,
+    /// Why it failed.
+    pub why: Clean,
+    /// Whether the service may have taken it all the same (no answer after sending). When in doubt: yes.
+    pub maybe_arrived: bool,
+}
+
+/// What stands in the outbox of one channel, and how delivering goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ChannelView {
+    /// Rows that wait.
+    pub waiting: i64,
+    /// Since when the oldest of them could have been delivered.
+    pub oldest: Option<Timestamp>,
+    /// Rows that were given up in the last day.
+    pub dead: i64,
+    /// When the service last took one.
+    pub accepted: Option<Timestamp>,
+    /// When it last refused one.
+    pub refused: Option<Timestamp>,
+    /// Refusals in a row.
+    pub refused_in_a_row: i64,
+    /// Nothing is sent before.
+    pub wait_until: Option<Timestamp>,
+    /// The last refusal in words; none since it took one.
+    pub why: Option<Clean>,
+}
+
+/// A notice as the history shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NoticeView {
+    /// The row.
+    pub id: i64,
+    /// To whom.
+    pub channel: String,
+    /// due, delivered, folded, dropped or dead.
+    pub state: String,
+    /// When it was written.
+    pub created: Timestamp,
+    /// When it was delivered or given up.
+    pub ended: Option<Timestamp>,
+    /// Attempts so far.
+    pub attempts: i64,
+    /// Why it was not delivered, where that is known.
+    pub why: Option<Clean>,
+    /// What it says.
+    pub notice: Notice,
+}
+
+/// Adds a cycle's notices, folds what waits, and holds the outbox to its size. Also says what was dropped.
+pub(crate) fn add(
+    conn: &Connection,
+    cycle: &str,
+    now: Timestamp,
+    rows: &[OutboxRow],
+) -> rusqlite::Result<(Vec<Folded>, Vec<Clean>)> {
+    let mut put = conn.prepare_cached(
+        "INSERT INTO outbox (channel, dedup, incident, turn, level, revision, cycle, check_name, notice, created_ms,
+         not_before_ms, next_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, (SELECT count(*) + 1 FROM outbox WHERE channel = ?1 AND dedup = ?2 AND incident IS ?3),
+         ?6, ?7, ?8, ?9, ?10, ?9)",
+    )?;
+    let mut queues = BTreeSet::new();
+    for row in rows {
+        let notice = &row.notice;
+        put.execute(params![
+            row.channel,
+            notice.dedup,
+            row.incident,
+            turn_word(notice.turn),
+            super::level_word(notice.level),
+            cycle,
+            notice.key.check.as_str(),
+            json(notice)?,
+            ms(now),
+            ms(notice.not_before)
+        ])?;
+        queues.insert((row.channel.as_str(), notice.dedup.as_str()));
+    }
+    let mut folded = Vec::new();
+    for (channel, dedup) in queues {
+        folded.extend(fold_queue(conn, channel, dedup, now)?);
+    }
+    let mut said = Vec::new();
+    if !rows.is_empty() {
+        said.extend(hold_to_size(conn, now)?);
+    }
+    Ok((folded, said))
+}
+
+fn end(conn: &Connection, id: i64, state: &str, now: Timestamp, why: &str) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "UPDATE outbox SET state = ?2, ended_ms = ?3, why = ?4, claimed_until_ms = NULL WHERE id = ?1 AND state = 'due'",
+    )?
+    .execute(params![id, state, ms(now), why])
+    .map(drop)
+}
+
+fn fold_queue(conn: &Connection, channel: &str, dedup: &str, now: Timestamp) -> rusqlite::Result<Vec<Folded>> {
+    let waiting: Vec<Waiting> = conn
+        .prepare_cached(
+            "SELECT id, incident, turn, maybe > 0, coalesce(claimed_until_ms > ?3, false) FROM outbox
+             WHERE channel = ?1 AND dedup = ?2 AND state = 'due' ORDER BY id",
+        )?
+        .query_map(params![channel, dedup, ms(now)], |row| {
+            Ok(Waiting {
+                id: row.get(0)?,
+                incident: row.get(1)?,
+                turn: turn_of(&row.get::<_, String>(2)?),
+                maybe: row.get(3)?,
+                claimed: row.get(4)?,
+            })
+        })?
+        .collect::<Result<_, _>>()?;
+    let mut heard = BTreeSet::new();
+    for incident in waiting.iter().filter_map(|row| row.incident.as_ref()).collect::<BTreeSet<_>>() {
+        let told: bool = conn
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM outbox WHERE incident = ?1 AND channel = ?2 AND turn <> 'resolve'
+                 AND (state = 'delivered' OR (state <> 'due' AND maybe > 0)))",
+            )?
+            .query_row([incident.as_str(), channel], |row| row.get(0))?;
+        if told {
+            heard.insert(incident.clone());
+        }
+    }
+    let mut folded = Vec::new();
+    for step in fold::fold(&waiting, &heard) {
+        match step {
+            Step::Fold { id, why } => {
+                end(conn, id, "folded", now, why)?;
+                folded.push(Folded { id, channel: channel.to_owned(), dedup: dedup.to_owned(), why });
+            }
+            Step::Become { id, turn } => {
+                conn.prepare_cached("UPDATE outbox SET turn = ?2 WHERE id = ?1")?
+                    .execute(params![id, turn_word(turn)])?;
+            }
+        }
+    }
+    Ok(folded)
+}
+
+/// Drops what is too old or too much; resolves last. What was dropped is said, and resolves of what was never said go too.
+fn hold_to_size(conn: &Connection, now: Timestamp) -> rusqlite::Result<Vec<Clean>> {
+    let free = "state = 'due' AND coalesce(claimed_until_ms <= ?1, true)";
+    let ids = |sql: &str, bound: i64| -> rusqlite::Result<Vec<(i64, String, String)>> {
+        conn.prepare_cached(sql)?
+            .query_map([ms(now), bound], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .collect()
+    };
+    let oldest = ms(now.checked_sub(MAX_AGE).unwrap_or(now));
+    let old = ids(
+        &format!(
+            "SELECT id, channel, dedup FROM outbox WHERE {free} AND turn <> 'resolve'
+             AND max(created_ms, not_before_ms) < ?2 ORDER BY id"
+        ),
+        oldest,
+    )?;
+    let mut said = drop_rows(conn, &old, now, &format!("older than {} hours", MAX_AGE.as_hours()))?;
+    let waiting: i64 =
+        conn.prepare_cached("SELECT count(*) FROM outbox WHERE state = 'due'")?.query_row([], |row| row.get(0))?;
+    if waiting > MAX_WAITING {
+        let much = ids(
+            &format!("SELECT id, channel, dedup FROM outbox WHERE {free} ORDER BY turn = 'resolve', id LIMIT ?2"),
+            waiting - MAX_WAITING,
+        )?;
+        said.extend(drop_rows(conn, &much, now, &format!("more than {MAX_WAITING} waited"))?);
+    }
+    Ok(said)
+}
+
+fn drop_rows(
+    conn: &Connection,
+    rows: &[(i64, String, String)],
+    now: Timestamp,
+    why: &str,
+) -> rusqlite::Result<Vec<Clean>> {
+    let mut by_channel: BTreeMap<&str, (usize, BTreeSet<&str>)> = BTreeMap::new();
+    for (id, channel, dedup) in rows {
+        end(conn, *id, "dropped", now, why)?;
+        let (count, queues) = by_channel.entry(channel).or_default();
+        *count += 1;
+        queues.insert(dedup);
+    }
+    let mut said = Vec::new();
+    for (channel, (count, queues)) in by_channel {
+        for dedup in queues {
+            fold_queue(conn, channel, dedup, now)?;
+        }
+        let notices = if count == 1 { "notice" } else { "notices" };
+        said.push(clean!("{count} {notices} for the channel `{channel}` dropped undelivered: {why}"));
+    }
+    Ok(said)
+}
+
+/// Which rows are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// All that are due.
+    All,
+    /// New reds, with what has to go before them on the same key and channel.
+    NewReds,
+}
+
+/// What a claim brings.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Claimed {
+    /// The rows, in the order in which they are to go.
+    pub due: Vec<Due>,
+    /// What was dropped on the way, a sentence each.
+    pub said: Vec<Clean>,
+}
+
+/// The first row of each key and channel, when anything of that queue may go now.
+const READY: &str = "
+    SELECT id, channel, cycle, incident, revision, attempts + 1, turn, notice, dedup FROM outbox AS o
+    WHERE state = 'due' AND next_ms <= ?1 AND coalesce(claimed_until_ms <= ?1, true)
+    AND NOT EXISTS (SELECT 1 FROM outbox AS p WHERE p.state = 'due' AND p.channel = o.channel AND p.dedup = o.dedup
+                    AND p.id < o.id)
+    AND EXISTS (SELECT 1 FROM outbox AS q WHERE q.state = 'due' AND q.channel = o.channel AND q.dedup = o.dedup
+                AND q.not_before_ms <= ?1 AND (NOT ?3 OR (q.level = 'red' AND q.turn IN ('open', 'raise'))))
+    AND NOT EXISTS (SELECT 1 FROM channels AS c WHERE c.name = o.channel AND c.wait_until_ms > ?1)
+    ORDER BY id LIMIT ?2";
+
+impl Store {
+    /// Claims rows to deliver until `claim_until`, at most 1,000, and puts the attempt on record. Every claimed row must
+    /// end in [`Store::delivered`], [`Store::failed`], [`Store::dead`] or [`Store::put_back`]; one whose process dies is
+    /// free again after `claim_until`. A row behind another one of its key and channel comes only after that.
+    pub fn claim(
+        &mut self,
+        which: Which,
+        now: Timestamp,
+        claim_until: Timestamp,
+        limit: usize,
+    ) -> Result<Claimed, Error> {
+        if !self.read(|conn| waits(conn))? {
+            return Ok(Claimed::default());
+        }
+        self.write(|tx| {
+            let said = hold_to_size(tx, now)?;
+            // A claim that ran out leaves rows that can be folded now.
+            let orphaned: Vec<(String, String)> = tx
+                .prepare_cached(
+                    "SELECT DISTINCT channel, dedup FROM outbox WHERE state = 'due' AND claimed_until_ms <= ?1",
+                )?
+                .query_map([ms(now)], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<Result<_, _>>()?;
+            for (channel, dedup) in orphaned {
+                fold_queue(tx, &channel, &dedup, now)?;
+            }
+            let new_reds = which == Which::NewReds;
+            let found: Vec<(Due, String)> = tx
+                .prepare_cached(READY)?
+                .query_map(params![ms(now), page(limit), new_reds], |row| Ok((due(row)?, row.get(8)?)))?
+                .collect::<Result<_, _>>()?;
+            let mut claimed = Claimed { due: Vec::with_capacity(found.len()), said };
+            for (mut row, dedup) in found {
+                tx.prepare_cached(
+                    "UPDATE outbox SET claimed_until_ms = ?2, attempts = attempts + 1, maybe = maybe + 1 WHERE id = ?1",
+                )?
+                .execute([row.id, ms(claim_until)])?;
+                row.prior = tx
+                    .prepare_cached(
+                        "SELECT receipt FROM outbox WHERE channel = ?1 AND dedup = ?2 AND incident IS ?3
+                         AND state = 'delivered' AND receipt IS NOT NULL ORDER BY id DESC LIMIT 1",
+                    )?
+                    .query_row(params![row.channel, dedup, row.incident], |row| row.get(0))
+                    .optional()?;
+                claimed.due.push(row);
+            }
+            Ok(claimed)
+        })
+    }
+
+    /// The service took it. `receipt` is what it answered, to be handed to the next notice about the same incident.
+    pub fn delivered(&mut self, row: &Due, receipt: Option<&str>, now: Timestamp) -> Result<(), Error> {
+        let receipt = receipt.filter(|receipt| receipt.len() <= MAX_SAID_BYTES);
+        self.write(|tx| {
+            // Whatever became of the row meanwhile: it was delivered.
+            tx.prepare_cached(
+                "UPDATE outbox SET state = 'delivered', ended_ms = ?2, receipt = ?3, why = NULL, claimed_until_ms = NULL
+                 WHERE id = ?1",
+            )?
+            .execute(params![row.id, ms(now), receipt])?;
+            tx.prepare_cached(
+                "INSERT INTO channels (name, accepted_ms) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE
+                 SET accepted_ms = ?2, refused_in_a_row = 0, why = NULL",
+            )?
+            .execute(params![row.channel, ms(now)])?;
+            Ok(())
+        })
+    }
+
+    /// It was not taken and is tried again. Of no effect when somebody else claimed it meanwhile.
+    pub fn failed(&mut self, row: &Due, failure: &Failure, now: Timestamp) -> Result<(), Error> {
+        self.write(|tx| {
+            tx.prepare_cached(
+                "UPDATE outbox SET claimed_until_ms = NULL, next_ms = ?3, why = ?4, maybe = maybe - ?5
+                 WHERE id = ?1 AND attempts = ?2 AND state = 'due'",
+            )?
+            .execute(params![
+                row.id,
+                row.attempt,
+                ms(failure.again_at),
+                Clean::line(failure.why.as_str(), MAX_SAID_BYTES).as_str(),
+                !failure.maybe_arrived
+            ])?;
+            refused(tx, &row.channel, &failure.why, now)?;
+            // What waits behind it may be folded with it now.
+            fold_queue(tx, &row.channel, &row.notice.dedup, now)?;
+            Ok(())
+        })
+    }
+
+    /// It will never be taken: a dead letter. A resolve of what the channel was never told of goes with it.
+    pub fn dead(&mut self, row: &Due, why: &Clean, now: Timestamp) -> Result<(), Error> {
+        self.write(|tx| {
+            let why = Clean::line(why.as_str(), MAX_SAID_BYTES);
+            tx.prepare_cached("UPDATE outbox SET maybe = maybe - 1 WHERE id = ?1 AND attempts = ?2 AND state = 'due'")?
+                .execute([row.id, row.attempt])?;
+            end(tx, row.id, "dead", now, why.as_str())?;
+            refused(tx, &row.channel, &why, now)?;
+            fold_queue(tx, &row.channel, &row.notice.dedup, now)?;
+            Ok(())
+        })
+    }
+
+    /// It was not tried after all: the claim is taken back.
+    pub fn put_back(&mut self, row: &Due, now: Timestamp) -> Result<(), Error> {
+        self.write(|tx| {
+            tx.prepare_cached(
+                "UPDATE outbox SET claimed_until_ms = NULL, attempts = attempts - 1, maybe = maybe - 1
+                 WHERE id = ?1 AND attempts = ?2 AND state = 'due'",
+            )?
+            .execute([row.id, row.attempt])?;
+            fold_queue(tx, &row.channel, &row.notice.dedup, now)?;
+            Ok(())
+        })
+    }
+
+    /// A service asked for patience: nothing is sent to this channel before.
+    pub fn hold_channel(&mut self, channel: &str, until: Timestamp) -> Result<(), Error> {
+        self.write(|tx| {
+            tx.prepare_cached(
+                "INSERT INTO channels (name, wait_until_ms) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE
+                 SET wait_until_ms = ?2",
+            )?
+            .execute(params![channel, ms(until)])?;
+            Ok(())
+        })
+    }
+}
+
+fn waits(conn: &Connection) -> rusqlite::Result<bool> {
+    conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM outbox WHERE state = 'due')")?.query_row([], |row| row.get(0))
+}
+
+fn refused(conn: &Connection, channel: &str, why: &Clean, now: Timestamp) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "INSERT INTO channels (name, refused_ms, refused_in_a_row, why) VALUES (?1, ?2, 1, ?3) ON CONFLICT (name)
+         DO UPDATE SET refused_ms = ?2, refused_in_a_row = refused_in_a_row + 1, why = ?3",
+    )?
+    .execute(params![channel, ms(now), Clean::line(why.as_str(), MAX_SAID_BYTES).as_str()])
+    .map(drop)
+}
+
+fn due(row: &Row<'_>) -> rusqlite::Result<Due> {
+    let turn = turn_of(&row.get::<_, String>(6)?);
+    Ok(Due {
+        id: row.get(0)?,
+        channel: row.get(1)?,
+        cycle: row.get(2)?,
+        incident: row.get(3)?,
+        revision: row.get(4)?,
+        attempt: row.get(5)?,
+        prior: None,
+        notice: Notice { turn, ..parse(&row.get::<_, String>(7)?)? },
+    })
+}
+
+/// The channels that were told of an incident or still will be: those that get its resolve. One that never took a notice
+/// of it (dead, dropped) does not.
+pub(crate) fn told(conn: &Connection, incident: &str) -> rusqlite::Result<BTreeSet<String>> {
+    conn.prepare_cached(
+        "SELECT DISTINCT channel FROM outbox WHERE incident = ?1 AND turn NOT IN ('resolve', 'follow_up')
+         AND (state IN ('due', 'delivered') OR maybe > 0)",
+    )?
+    .query_map([incident], |row| row.get(0))?
+    .collect()
+}
+
+impl super::CycleTx<'_> {
+    /// The channels that get the resolve of an incident; see [`Reader::told`].
+    pub fn told(&self, incident: &str) -> Result<BTreeSet<String>, Error> {
+        self.edge(told(self.conn(), incident))
+    }
+}
+
+impl Reader {
+    /// The channels that were told of an incident or still will be: those that get its resolve. One that never took a
+    /// notice of it (dead, dropped) does not.
+    pub fn told(&self, incident: &str) -> Result<BTreeSet<String>, Error> {
+        self.read(|conn| told(conn, incident))
+    }
+
+    /// Rows and cycles delivered to a channel since then: a chat gets one message a cycle, an event service one a row.
+    pub fn delivered_since(&self, channel: &str, since: Timestamp) -> Result<(i64, i64), Error> {
+        self.read(|conn| {
+            conn.prepare_cached(
+                "SELECT count(*), count(DISTINCT cycle) FROM outbox
+                 WHERE ended_ms >= ?2 AND state = 'delivered' AND channel = ?1",
+            )?
+            .query_row(params![channel, ms(since)], |row| Ok((row.get(0)?, row.get(1)?)))
+        })
+    }
+
+    /// Every channel that ever had something to say.
+    pub fn channels(&self, now: Timestamp) -> Result<BTreeMap<String, ChannelView>, Error> {
+        self.read(|conn| {
+            let mut all: BTreeMap<String, ChannelView> = BTreeMap::new();
+            let mut query = conn.prepare_cached(
+                "SELECT name, wait_until_ms, accepted_ms, refused_ms, refused_in_a_row, why FROM channels",
+            )?;
+            let mut rows = query.query([])?;
+            let time = |ms: Option<i64>| ms.map(moment);
+            while let Some(row) = rows.next()? {
+                let view = ChannelView {
+                    wait_until: time(row.get(1)?).filter(|until| *until > now),
+                    accepted: time(row.get(2)?),
+                    refused: time(row.get(3)?),
+                    refused_in_a_row: row.get(4)?,
+                    why: row.get::<_, Option<String>>(5)?.as_deref().map(Clean::new),
+                    ..ChannelView::default()
+                };
+                all.insert(row.get(0)?, view);
+            }
+            let mut query = conn.prepare_cached(
+                "SELECT channel, count(*), min(max(created_ms, not_before_ms)) FROM outbox WHERE state = 'due'
+                 GROUP BY channel",
+            )?;
+            let mut rows = query.query([])?;
+            while let Some(row) = rows.next()? {
+                let view = all.entry(row.get(0)?).or_default();
+                view.waiting = row.get(1)?;
+                view.oldest = time(row.get(2)?).filter(|oldest| *oldest <= now);
+            }
+            let day = ms(now.checked_sub(MAX_AGE).unwrap_or(now));
+            let mut query = conn.prepare_cached(
+                "SELECT channel, count(*) FROM outbox WHERE ended_ms >= ?1 AND state = 'dead' GROUP BY channel",
+            )?;
+            let mut rows = query.query([day])?;
+            while let Some(row) = rows.next()? {
+                all.entry(row.get(0)?).or_default().dead = row.get(1)?;
+            }
+            Ok(all)
+        })
+    }
+
+    /// Notices, newest first: of one check, or all.
+    pub fn notices(&self, filter: &super::incidents::Filter) -> Result<Vec<NoticeView>, Error> {
+        self.read(|conn| {
+            let mut query = conn.prepare_cached(
+                "SELECT id, channel, state, created_ms, ended_ms, attempts, why, turn, notice FROM outbox
+                 WHERE (?1 IS NULL OR check_name = ?1) AND created_ms >= ?2 AND id < ?3 ORDER BY id DESC LIMIT ?4",
+            )?;
+            let check = filter.check.as_ref().map(CheckName::as_str);
+            let (since, before) = (filter.since.map_or(i64::MIN, ms), filter.before.unwrap_or(i64::MAX));
+            let rows = query.query_map(params![check, since, before, page(filter.limit)], |row| {
+                let turn: Turn = turn_of(&row.get::<_, String>(7)?);
+                Ok(NoticeView {
+                    id: row.get(0)?,
+                    channel: row.get(1)?,
+                    state: row.get(2)?,
+                    created: moment(row.get(3)?),
+                    ended: row.get::<_, Option<i64>>(4)?.map(moment),
+                    attempts: row.get(5)?,
+                    why: row.get::<_, Option<String>>(6)?.as_deref().map(Clean::new),
+                    notice: Notice { turn, ..parse(&row.get::<_, String>(8)?)? },
+                })
+            })?;
+            rows.collect()
+        })
+    }
+}
