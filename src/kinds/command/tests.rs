@@ -126,7 +126,7 @@ exit 1"#;
     ] {
         assert_eq!(shown(name), (value, class.to_owned(), true), "{name}");
     }
-    assert_eq!(shown("exit_status").0, 1.0);
+    assert_eq!(look.number("", "exit_status"), Some(1.0));
     assert!(look.facts.get(&Subject::none(), "what").is_none());
     assert_eq!(look.number("", "perfdata_malformed"), Some(1.0));
     assert_eq!(look.text("", "beyond"), Some("load1 (warning)"));
