@@ -13,6 +13,7 @@ pub mod read;
 pub mod records;
 pub mod redact;
 pub mod report;
+pub mod schedule;
 pub mod settings;
 pub mod store;
 pub mod words;
