@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
-use super::common::{ChannelKeys, ChannelPolicy, CheckKeys, Limits, Name, OwnKeys, Top};
+use super::common::{ChannelKeys, ChannelPolicy, CheckKeys, Limits, Name, OwnKeys, Top, shortened};
 use super::dispatch::{Written, WrittenChannel, WrittenCheck};
 use super::nearest::nearest;
 use super::problems::Problems;
 use super::table::{At, list, place};
+use crate::expr::Expr;
 use crate::facts::{CheckName, Code};
 use crate::judge::{Advice, Policy};
 use crate::kinds::{AnyKind, KindDoc, pulsecheck};
@@ -47,15 +48,10 @@ pub(super) fn cross_check(written: &Written<'_>, main: &At<'_>, root: &toml::de:
         if let (Some(owner), Some(owners)) = (&check.keys.owner, owners) {
             check_owner(owner, &check.at, place(check.table, "owner", None), owners, out);
         }
-        if let Some(when) = &check.keys.when {
-            let at = place(check.table, "when", None).unwrap_or_else(|| check.at.span.clone());
-            for read in when.checks_read() {
-                if read == check.name.as_str() {
-                    out.push(check.at.problem(at.clone(), "when", "a check can't wait for itself"));
-                } else {
-                    check_read(&read, check, &at, "when", written, out);
-                }
-            }
+        let when = check.keys.when.iter().flat_map(Expr::checks_read).map(|name| ("when", name));
+        let own = check.check.iter().flat_map(|(_, check)| check.checks_read());
+        for (key, name) in when.chain(own) {
+            check_read(&name, check, key, written, out);
         }
     }
     if let Some((keys, at, table)) = &written.own
@@ -142,30 +138,24 @@ fn check_parents(check: &WrittenCheck<'_>, written: &Written<'_>, out: &mut Prob
     }
 }
 
-/// A name that an expression reads must be a check that is looked at.
-fn check_read(
-    name: &str,
-    check: &WrittenCheck<'_>,
-    at: &Range<usize>,
-    key: &str,
-    written: &Written<'_>,
-    out: &mut Problems,
-) {
-    let known = CheckName::try_from(name).ok().and_then(|name| written.names.get(&name));
-    let problem = match known {
+/// What an expression reads must be another check that is looked at.
+fn check_read(name: &str, check: &WrittenCheck<'_>, key: &str, written: &Written<'_>, out: &mut Problems) {
+    let span = place(check.table, key, None).unwrap_or_else(|| check.at.span.clone());
+    let bad = |said: String| check.at.problem(span, key, said);
+    let switched_on = CheckName::try_from(name).ok().and_then(|name| written.names.get(&name).copied());
+    out.push(match switched_on {
         _ if name == CheckName::OWN => return,
+        _ if name == check.name.as_str() => bad("a check can't wait for itself".to_owned()),
         Some(true) => return,
-        Some(false) => check.at.problem(at.clone(), key, format!("it reads the check `{name}`, which is switched off")),
+        Some(false) => bad(format!("it reads the check `{name}`, which is switched off")),
         None => {
-            let said = format!("it reads the check `{}`, which doesn't exist", super::common::shortened(name));
-            let problem = check.at.problem(at.clone(), key, said);
+            let problem = bad(format!("it reads the check `{}`, which doesn't exist", shortened(name)));
             match nearest(name, written.names.keys().map(CheckName::as_str)) {
                 Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
                 None => problem,
             }
         }
-    };
-    out.push(problem);
+    });
 }
 
 fn check_was<'w>(
