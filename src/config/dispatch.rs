@@ -274,7 +274,7 @@ fn configure<'t, T>(
         return None;
     }
     for (key, said) in &reported {
-        let span = place(&own, key, None).unwrap_or_else(|| at.span.clone());
+        let span = place(&own, key).unwrap_or_else(|| at.span.clone());
         out.push(at.problem(span, key, said));
     }
     reported.is_empty().then_some(read.value)

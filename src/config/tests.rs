@@ -286,7 +286,7 @@ fn one_problem_a_line() {
         ),
         (
             "[notify.a]\nkind = 'command'\nargv = ['/bin/true']\ntags = ['x']\n",
-            "main.toml:4:8: notify.a.tags: there is no tag `x`\n",
+            "main.toml:4:9: notify.a.tags[0]: there is no tag `x`\n",
         ),
     ] {
         assert_eq!(read(text, &[]).unwrap_err().render(false, 0), want, "{text}");
