@@ -388,14 +388,15 @@ fn strip_ansi(text: &str) -> String {
 
 #[test]
 fn many_problems_are_counted() {
-    let text: String = (0..80).map(|i| format!("[check.c{i}]\nkind='x'\n")).collect();
+    let text = (0..80).map(|i| format!("[check.c{i}]\nkind='x'\n")).collect::<Vec<_>>().concat();
     let said = read(&text, &[]).unwrap_err().render(false, 0);
     assert!(said.ends_with("… and 30 more\n"), "{said}");
 }
 
 #[test]
 fn more_checks_than_allowed_are_refused() {
-    let text: String = (0..=MAX_CHECKS).map(|i| format!("[check.c{i}]\nkind='probe'\ntarget=''\nport=1\n")).collect();
+    let check = |i| format!("[check.c{i}]\nkind='probe'\ntarget=''\nport=1\n");
+    let text = (0..=MAX_CHECKS).map(check).collect::<Vec<_>>().concat();
     let said = read(&text, &[]).unwrap_err().render(false, 0);
     assert_eq!(said, "main.toml:1:1: check: expected at most 10000 checks, found 10001\n");
 }
@@ -466,7 +467,7 @@ fn the_annotated_default_is_true() {
 fn packs_are_read_with_and_without_their_examples() {
     for (name, pack) in PACKS {
         for text in [(*pack).to_owned(), switched_on(pack)] {
-            let config = load(&text).unwrap_or_else(|problems| panic!("pack {name}: {problems}"));
+            let config = load(&text).map_err(|problems| format!("pack {name}: {problems}")).unwrap();
             assert!(!config.checks.is_empty(), "{name}");
         }
     }
@@ -487,19 +488,19 @@ fn without_a_config_this_host_is_looked_at_and_init_writes_the_same() {
 #[test]
 fn every_kinds_example_is_read_and_no_key_is_taken_twice() {
     assert!(KINDS.iter().map(|kind| kind.doc().name).collect::<BTreeSet<_>>().len() == KINDS.len(), "a name twice");
+    let reads = regex::Regex::new(r#"checks\["([^"]+)"\]"#).unwrap();
     for kind in KINDS.iter().filter(|kind| kind.doc().name != CheckName::OWN) {
         let doc = kind.doc();
         // The checks that an example reads stand somewhere else in a config.
-        let read = regex::Regex::new(r#"checks\["([^"]+)"\]"#).unwrap();
-        let read: BTreeSet<_> = read.captures_iter(doc.example).map(|found| found[1].to_owned()).collect();
-        let others: String = read.iter().map(|name| format!("[check.{name}]\nkind = 'system'\n")).collect();
+        let read: BTreeSet<_> = reads.captures_iter(doc.example).map(|found| found[1].to_owned()).collect();
+        let others = read.iter().map(|name| format!("[check.{name}]\nkind = 'system'\n")).collect::<Vec<_>>().concat();
         let text = format!("{}\n{others}", doc.example);
-        let config = load(&text).unwrap_or_else(|problems| panic!("{}: {problems}", doc.name));
+        let config = load(&text).map_err(|problems| format!("{}: {problems}", doc.name)).unwrap();
         assert!(config.checks.values().any(|check| check.kind.doc().name == doc.name), "{}", doc.name);
     }
     for notifier in NOTIFIERS {
         let doc = notifier.doc();
-        let config = load(doc.example).unwrap_or_else(|problems| panic!("{}: {problems}", doc.name));
+        let config = load(doc.example).map_err(|problems| format!("{}: {problems}", doc.name)).unwrap();
         assert_eq!(config.channels.len(), 1, "{}", doc.name);
     }
     let own = |schema: schemars::Schema, defs: &serde_json::Map<String, Value>| {
