@@ -131,6 +131,11 @@ while_job = \"crawl\"
         }
     }
 
+    fn checks_read(settings: &Settings) -> Vec<(&'static str, String)> {
+        let names = settings.while_.iter().flat_map(Expr::checks_read);
+        names.map(|name| ("while", name)).collect()
+    }
+
     async fn fetch(settings: &Settings, cx: &Cx) -> Result<Fetched, Unread> {
         let look = Look {
             settings: settings.clone(),

@@ -116,6 +116,10 @@ weight = \"fail\"
         }
     }
 
+    fn checks_read(settings: &Settings) -> Vec<(&'static str, String)> {
+        settings.expr.checks_read().into_iter().map(|name| ("expr", name)).collect()
+    }
+
     async fn fetch(settings: &Settings, cx: &Cx) -> Result<Fetched, Unread> {
         let (expr, records, now) = (settings.expr.clone(), Arc::clone(&cx.records), cx.now.wall);
         let about = format!("rule {}", cx.check);
