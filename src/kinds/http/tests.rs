@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::kinds::testing;
 
 fn parse(toml: &str) -> Settings {
     toml::from_str(toml).unwrap()
@@ -14,10 +15,7 @@ fn problems(settings: &Settings) -> Vec<(String, String)> {
 
 #[test]
 fn the_example_parses_and_bad_settings_are_refused() {
-    let table: toml::Table = toml::from_str(Http::DOC.example).unwrap();
-    let mut own = table["check"]["gateway"].as_table().unwrap().clone();
-    own.remove("kind");
-    assert_eq!(problems(&own.try_into().unwrap()), []);
+    testing::example_parses::<Http>();
     let url = "url = 'http://a/'\n";
     for (toml, key, said) in [
         ("url = 'ftp://a/'".to_owned(), "url", "`url` must begin with `http://` or `https://` and name a host"),

@@ -13,8 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::facts::Code;
-use crate::kinds::testing;
 use crate::host::tls::Presented;
+use crate::kinds::testing;
 
 const DAY: i64 = 86_400;
 
@@ -144,14 +144,7 @@ fn band(facts: &Facts, subject: &Subject) -> Option<&'static str> {
 
 #[test]
 fn the_example_parses_and_bad_settings_are_refused() {
-    let table: toml::Table = toml::from_str(Tls::DOC.example).unwrap();
-    let mut own = table["check"]["certificates"].as_table().unwrap().clone();
-    own.remove("kind");
-    let parsed: Settings = own.try_into().unwrap();
-    let mut problems = Vec::new();
-    Tls::validate(&parsed, &mut |key, message| problems.push((key.to_owned(), message)));
-    assert!(problems.is_empty(), "{problems:?}");
-
+    testing::example_parses::<Tls>();
     for (toml, key, words) in [
         ("", "hosts", "nothing to look at (name `hosts` or `files`)"),
         (
@@ -232,7 +225,11 @@ fn time_left_falls_into_bands_that_shrink_with_the_lifetime() {
     }
 }
 
+/// A case, the chain and what is trusted, and the codes and words that are to come.
+type Row<'a> = (&'a str, &'a Settings, Vec<CertificateDer<'static>>, Anchors, &'a [&'a str], &'a str);
+
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn what_is_wrong_with_a_chain_is_told_apart() {
     let plain = settings("hosts = ['localhost']");
     let lenient = settings("hosts = ['localhost']\nself_signed_ok = true");
@@ -254,7 +251,6 @@ fn what_is_wrong_with_a_chain_is_told_apart() {
     let whole = |world: &World| vec![world.own.der.clone(), world.middle.der.clone(), world.root.der.clone()];
     let own = |made: &Made| vec![made.der.clone()];
 
-    type Row<'a> = (&'a str, &'a Settings, Vec<CertificateDer<'static>>, Anchors, &'a [&'a str], &'a str);
     let table: Vec<Row<'_>> = vec![
         ("trusted", &plain, world.chain(), world.anchors(), &[], ""),
         (
@@ -300,14 +296,7 @@ fn what_is_wrong_with_a_chain_is_told_apart() {
         ("self-signed", &plain, own(&alone), world.anchors(), &["self_signed"], "self-signed"),
         ("self-signed by openssl", &plain, own(&openssl), world.anchors(), &["self_signed"], "self-signed"),
         ("self-signed, which will do", &lenient, own(&alone), world.anchors(), &[], ""),
-        (
-            "self-signed, named itself",
-            &plain,
-            own(&openssl),
-            trusting(own(&openssl)),
-            &[],
-            "",
-        ),
+        ("self-signed, named itself", &plain, own(&openssl), trusting(own(&openssl)), &[], ""),
         (
             "for another name",
             &plain,
@@ -326,14 +315,7 @@ fn what_is_wrong_with_a_chain_is_told_apart() {
             &["refused"],
             "not made out for servers",
         ),
-        (
-            "no roots on this machine",
-            &plain,
-            world.chain(),
-            trusting(vec![]),
-            &["no_roots"],
-            "no root certificates",
-        ),
+        ("no roots on this machine", &plain, world.chain(), trusting(vec![]), &["no_roots"], "no root certificates"),
     ];
     for (case, settings, chain, anchors, expected, words) in table {
         let facts = facts_of(settings, &chain, &anchors, now());
@@ -595,9 +577,10 @@ async fn fetch(toml: &str, dir: &Path, within: Duration) -> Fetched {
 async fn servers_are_looked_at_side_by_side_and_one_that_hangs_hides_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let world = World::days_left(20);
-    std::fs::write(dir.path().join("root.pem"), pem_of(&[&world.root.der])).unwrap();
+    files::replace(&dir.path().join("root.pem"), pem_of(&[&world.root.der]).as_bytes(), 0o600).unwrap();
     let good = stay(plain_server(&world), &[]).await;
-    let smtp: &[(&[u8], &[u8])] = &[(b"", b"220 mx\r\n"), (b"EHLO localhost\r\n", b"250 STARTTLS\r\n"), (b"STARTTLS\r\n", b"220 go\r\n")];
+    let smtp: &[(&[u8], &[u8])] =
+        &[(b"", b"220 mx\r\n"), (b"EHLO localhost\r\n", b"250 STARTTLS\r\n"), (b"STARTTLS\r\n", b"220 go\r\n")];
     let mail = stay(plain_server(&world), smtp).await;
     let hanging = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = hanging.local_addr().unwrap().port();
@@ -612,7 +595,8 @@ async fn servers_are_looked_at_side_by_side_and_one_that_hangs_hides_no_other() 
     assert_eq!(band(&fetched.facts, &at(good)), Some("warn"));
     assert_eq!(fetched.facts.flag(&at(good), "trusted"), Some(true));
     assert_eq!(codes(&settings(&toml), &fetched.facts, now()), []);
-    let unread: Vec<_> = fetched.unread.iter().map(|(subject, unread)| (subject.clone(), unread.code.as_str())).collect();
+    let unread: Vec<_> =
+        fetched.unread.iter().map(|(subject, unread)| (subject.clone(), unread.code.as_str())).collect();
     let mut expected = vec![(at(silent), "no_answer"), (at(closed), "connection_refused")];
     expected.sort();
     assert_eq!(unread, expected);
@@ -630,18 +614,20 @@ async fn servers_are_looked_at_side_by_side_and_one_that_hangs_hides_no_other() 
 async fn files_are_found_by_glob_and_bad_ones_are_told() {
     let dir = tempfile::tempdir().unwrap();
     let world = World::days_left(5);
-    let write = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();
+    let write = |name: &str, bytes: &[u8]| files::replace(&dir.path().join(name), bytes, 0o600).unwrap();
     write("chain.pem", pem_of(&[&world.own.der, &world.middle.der]).as_bytes());
     write("two.pem", pem_of(&[&world.own.der, &world.own.der]).as_bytes());
     write("own.der", &world.own.der);
     write("empty.pem", b"");
     std::fs::create_dir(dir.path().join("folder.pem")).unwrap();
-    let fetched = fetch("files = ['~/*.pem', '~/own.der', '~/gone.pem', '~/*.crt']", dir.path(), Duration::from_secs(5)).await;
+    let fetched =
+        fetch("files = ['~/*.pem', '~/own.der', '~/gone.pem', '~/*.crt']", dir.path(), Duration::from_secs(5)).await;
     let path = |name: &str| Subject::new(&dir.path().join(name).display().to_string());
     let subjects: Vec<_> = fetched.facts.subjects().into_iter().collect();
     assert_eq!(subjects, [path("chain.pem"), path("own.der"), path("two.pem"), path("two.pem #2")]);
     assert!(subjects.iter().all(|subject| band(&fetched.facts, subject) == Some("fail")));
-    let unread: Vec<_> = fetched.unread.iter().map(|(subject, unread)| (subject.clone(), unread.code.as_str())).collect();
+    let unread: Vec<_> =
+        fetched.unread.iter().map(|(subject, unread)| (subject.clone(), unread.code.as_str())).collect();
     let mut expected = vec![
         (path("empty.pem"), "no_certificate"),
         (path("gone.pem"), "missing"),
