@@ -229,7 +229,6 @@ fn time_left_falls_into_bands_that_shrink_with_the_lifetime() {
 type Row<'a> = (&'a str, &'a Settings, Vec<CertificateDer<'static>>, Anchors, &'a [&'a str], &'a str);
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn what_is_wrong_with_a_chain_is_told_apart() {
     let plain = settings("hosts = ['localhost']");
     let lenient = settings("hosts = ['localhost']\nself_signed_ok = true");
