@@ -16,17 +16,13 @@ use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, ProtocolVersion, RootCertStore, SignatureScheme,
 };
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Host, files};
+use super::Host;
 use crate::clean;
 use crate::facts::Unread;
-
-/// Bytes of a file with extra trusted certificates.
-const MAX_ROOTS_BYTES: usize = 1024 * 1024;
 
 /// What a server showed in a handshake.
 #[derive(Debug, Clone)]
@@ -44,7 +40,7 @@ pub struct Presented {
 /// The certificates that are trusted.
 #[derive(Debug)]
 pub struct Anchors {
-    roots: Arc<RootCertStore>,
+    roots: RootCertStore,
     /// Certificates named one by one: a server's own may be among them.
     named: Vec<CertificateDer<'static>>,
 }
@@ -52,10 +48,8 @@ pub struct Anchors {
 impl Anchors {
     /// The given roots, and certificates to trust beside them.
     #[must_use]
-    pub fn new(mut roots: Arc<RootCertStore>, named: Vec<CertificateDer<'static>>) -> Self {
-        if !named.is_empty() {
-            Arc::make_mut(&mut roots).add_parsable_certificates(named.iter().cloned());
-        }
+    pub fn new(mut roots: RootCertStore, named: Vec<CertificateDer<'static>>) -> Self {
+        roots.add_parsable_certificates(named.iter().cloned());
         Self { roots, named }
     }
 
@@ -97,32 +91,16 @@ pub fn fits_name(own: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
     ParsedCertificate::try_from(own).is_ok_and(|parsed| verify_server_name(&parsed, name).is_ok())
 }
 
-/// The certificates of a PEM file.
-fn certificates_of(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unread> {
-    let unreadable = |why: &str| Unread::blind("roots_unreadable", clean!("`{}` {why}", path.display()));
-    let (bytes, cut) = files::read(path, MAX_ROOTS_BYTES).map_err(|unread| unreadable(unread.said.as_str()))?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    match found {
-        _ if cut => Err(unreadable("is larger than 1 MiB")),
-        Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(unreadable("holds no PEM certificate")),
-        Err(_) => Err(unreadable("is not PEM")),
-    }
-}
-
 impl Host {
     /// What this machine trusts, and the certificates of a PEM file beside it. Codes: `roots_unreadable` (blind), and
     /// those of `lane`.
-    pub async fn anchors(&self, extra: Option<&Path>, deadline: Instant) -> Result<Anchors, Unread> {
-        let roots = Arc::clone(&self.roots(deadline).await?.store);
-        let named = match extra.map(Path::to_owned) {
-            Some(path) => {
-                let about = path.display().to_string();
-                self.lane(&about, deadline, move || certificates_of(&path)).await??
-            }
+    pub async fn anchors(&self, extra: Option<&Path>, deadline: Instant) -> Result<Arc<Anchors>, Unread> {
+        let roots = RootCertStore::clone(&self.roots(deadline).await?.store);
+        let named = match extra {
+            Some(path) => self.certificates(path, deadline).await?,
             None => Vec::new(),
         };
-        Ok(Anchors::new(roots, named))
+        Ok(Arc::new(Anchors::new(roots, named)))
     }
 }
 

@@ -88,7 +88,7 @@ impl World {
 }
 
 fn trusting(named: Vec<CertificateDer<'static>>) -> Anchors {
-    Anchors::new(Arc::new(RootCertStore::empty()), named)
+    Anchors::new(RootCertStore::empty(), named)
 }
 
 fn settings(toml: &str) -> Settings {
