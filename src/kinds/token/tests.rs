@@ -252,3 +252,27 @@ async fn a_jwt_is_taken_from_where_the_secret_is_kept() {
     let unread = fetch("jwt = 'env:AGENT_JWT'", host(dir.path(), "OTHER", &token)).await.unwrap_err();
     assert_eq!(unread.code.as_str(), "secret_unreadable");
 }
+
+#[tokio::test]
+async fn an_issuer_is_asked_as_a_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, got) = testing::web("200 OK", "application/json", r#"{"active": false}"#).await;
+    let mut with = Host::for_tests(dir.path());
+    with.env.insert("AGENT_TOKEN".into(), "opaque/token+1".into());
+    with.env.insert("CLIENT".into(), "client-secret-9".into());
+    let with = Arc::new(with);
+    let common = "token = 'env:AGENT_TOKEN'\nclient_id = 'me'\nclient_secret = 'env:CLIENT'";
+    let toml = format!("introspect = 'http://127.0.0.1:{port}/introspect'\n{common}");
+    let fetched = fetch(&toml, Arc::clone(&with)).await.unwrap();
+    let findings = Token::assess(&parse(&toml), &fetched.facts, &Past::default(), now());
+    assert_eq!(findings[0].code.as_str(), "inactive");
+    let request = got.lock().unwrap()[0].clone();
+    let basic = base64::engine::general_purpose::STANDARD.encode("me:client-secret-9");
+    assert!(request.contains(&format!("Basic {basic}")) && request.ends_with("token=opaque%2Ftoken%2B1"), "{request}");
+
+    for (status, code) in [("401 Unauthorized", "introspection_refused"), ("503 Busy", "introspection_failed")] {
+        let (port, _) = testing::web(status, "text/plain", "").await;
+        let toml = format!("introspect = 'http://127.0.0.1:{port}/introspect'\n{common}");
+        assert_eq!(fetch(&toml, Arc::clone(&with)).await.unwrap_err().code.as_str(), code);
+    }
+}
