@@ -385,7 +385,7 @@ mod tests {
         }
         let mut said = Vec::new();
         Freshness::validate(&settings("path = '/a'\nmax_age = '0s'"), &mut |key, why| {
-            said.push(format!("{key}: {why}"))
+            said.push(format!("{key}: {why}"));
         });
         assert_eq!(said, ["max_age: expected a duration above 0s"]);
     }

@@ -179,7 +179,8 @@ mod tests {
             Ok(facts) => Rule::assess(&settings, &facts, &Past::default(), at(1_060))
                 .iter()
                 .map(|finding| format!("{} {:?} {} {}", finding.code, finding.weight, finding.settled, finding.said))
-                .collect(),
+                .collect::<Vec<_>>()
+                .join("; "),
         }
     }
 
@@ -214,7 +215,7 @@ mod tests {
         assert_eq!(weight, "unknown variant `red`, expected `warn` or `fail`");
         let mut said = Vec::new();
         Rule::validate(&settings("expr = 'now > 0'\nsays = ' '").unwrap(), &mut |key, why| {
-            said.push(format!("{key}: {why}"))
+            said.push(format!("{key}: {why}"));
         });
         assert_eq!(
             said,

@@ -92,6 +92,7 @@ impl Place {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn each_trouble_in_its_own_words() {
     let json = br#"{"summary": "fine", "items": [{"id": 1}, {"id": 2}]}"#;
     let rows = b"{\"id\": 1, \"ok\": true}\n{\"id\": 2, \"ok\": false}\n";
