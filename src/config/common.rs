@@ -378,9 +378,9 @@ pub(super) struct Action(pub String);
 
 impl Action {
     fn parse(text: &str) -> Result<Self, String> {
-        let letters = text.chars().count();
-        if text.trim().is_empty() || letters > 160 || text.contains(char::is_control) {
-            return Err(format!("expected one line of 1 to 160 characters, found {letters}"));
+        one_line(text)?;
+        if text.trim().is_empty() {
+            return Err("expected a line of text, found none".to_owned());
         }
         Ok(Self(text.trim().to_owned()))
     }
@@ -393,10 +393,7 @@ pub(super) struct QuietToken(pub String);
 
 impl QuietToken {
     fn parse(text: &str) -> Result<Self, String> {
-        let letters = text.chars().count();
-        if letters > 160 || text.contains(char::is_control) {
-            return Err(format!("expected one line of at most 160 characters, found {letters}"));
-        }
+        one_line(text)?;
         Ok(Self(text.to_owned()))
     }
 }
@@ -485,6 +482,17 @@ impl JsonSchema for Red {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "anyOf": [{ "type": "integer", "minimum": 1, "maximum": 1000 }, { "const": "never" }] })
     }
+}
+
+fn one_line(text: &str) -> Result<(), String> {
+    let letters = text.chars().count();
+    if letters > 160 {
+        return Err(format!("expected at most 160 characters, found {letters}"));
+    }
+    if text.contains(char::is_control) {
+        return Err("expected one line, found a line break or another control character".to_owned());
+    }
+    Ok(())
 }
 
 /// Text as it may stand in an error: one line, at most 60 characters.

@@ -9,11 +9,11 @@ use serde::Deserialize as _;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::common::{CHANNEL_KEYS, CHECK_KEYS, ChannelKeys, CheckKeys, OwnKeys, Top};
+use super::common::{CHANNEL_KEYS, CHECK_KEYS, ChannelKeys, CheckKeys, OwnKeys, Top, shortened};
 use super::files::{Role, Source};
 use super::nearest::nearest;
 use super::problems::Problems;
-use super::table::{self, At, Shape, list, place, sort_of};
+use super::table::{self, At, Read, Shape, list, place, sort_of};
 use crate::facts::{BadName, CheckName, is_name};
 use crate::kinds::{AnyCheck, AnyKind};
 use crate::notify::{AnyChannel, AnyNotifier};
@@ -41,8 +41,8 @@ pub(super) struct WrittenCheck<'t> {
     pub at: At<'t>,
     pub table: &'t DeTable<'t>,
     pub keys: CheckKeys,
-    pub kind: &'static dyn AnyKind,
-    pub check: Arc<dyn AnyCheck>,
+    /// None when what is left to the kind could not be read.
+    pub check: Option<(&'static dyn AnyKind, Arc<dyn AnyCheck>)>,
 }
 
 /// A channel as it stands in the config.
@@ -51,13 +51,14 @@ pub(super) struct WrittenChannel<'t> {
     pub at: At<'t>,
     pub table: &'t DeTable<'t>,
     pub keys: ChannelKeys,
-    pub channel: Arc<dyn AnyChannel>,
+    /// None when what is left to the notifier could not be read.
+    pub channel: Option<Arc<dyn AnyChannel>>,
 }
 
 /// All that stands in the files.
 #[derive(Default)]
 pub(super) struct Written<'t> {
-    pub top: Option<Top>,
+    pub top: Option<Read<Top>>,
     /// `[check.pulsecheck]`.
     pub own: Option<(OwnKeys, At<'t>, &'t DeTable<'t>)>,
     pub checks: Vec<WrittenCheck<'t>>,
@@ -101,14 +102,18 @@ pub(super) fn read<'t>(files: &'t [File<'t>], registry: Registry, out: &mut Prob
     for file in files {
         read_own_keys(file, &mut written, out);
         for (word, name, at, table) in tables(file, out) {
-            if let Some((other, _)) = seen.get(&(word, name.clone())) {
-                let said = format!("there is a `[{word}.{name}]` in {} as well", other.display());
-                out.push(at.problem(at.span.clone(), "", said).hint("rename or remove one of them"));
+            if let Some((file, span)) = seen.get(&(word, name.clone())) {
+                // The two places; a pack can't be changed, so it is the other that is pointed at.
+                let (here, there) = ((at.file, at.span.clone()), (*file, span.clone()));
+                let pack = at.file.to_string_lossy().starts_with("pack:");
+                let ((file, span), other) = if pack { (there, here) } else { (here, there) };
+                let said = format!("there is another one at {}", out.place(other.0, other.1.start));
+                out.push(Problem::new(file, span, at.key, said).hint("rename or remove one of them"));
                 continue;
             }
             seen.insert((word, name.clone()), (at.file, at.span.clone()));
             if !is_name(&name) {
-                out.push(at.problem(at.span.clone(), "", BadName(super::common::shortened(&name)).to_string()));
+                out.push(at.problem(at.span.clone(), "", BadName(shortened(&name)).to_string()));
                 continue;
             }
             match word {
@@ -125,7 +130,7 @@ fn read_own_keys(file: &File<'_>, written: &mut Written<'_>, out: &mut Problems)
     let at = At { file: &file.source.name, key: String::new(), span: 0..0 };
     let own: DeTable<'_> = only(&file.root, |key| !TABLES.contains(&key));
     if file.source.role == Role::Main {
-        let shape = || Shape::new(TABLES, |generator| generator.root_schema_for::<Top>());
+        let shape = || Shape::new(&["check", "notify"], |generator| generator.root_schema_for::<Top>());
         written.top = table::read(&own, &at, shape, Top::deserialize, out);
         return;
     }
@@ -182,29 +187,24 @@ fn read_check<'t>(
         let keys = only(table, |key| key != "kind");
         let shape = || Shape::new(&[], |generator| generator.root_schema_for::<OwnKeys>());
         if let Some(keys) = table::read(&keys, &at, shape, OwnKeys::deserialize, out) {
-            written.own = Some((keys, at, table));
+            written.own = Some((keys.value, at, table));
         }
         return;
     }
     let keys = only(table, |key| CHECK_KEYS.contains(&key));
     let shape = || Shape::new(&[], |generator| generator.root_schema_for::<CheckKeys>());
-    let keys = table::read(&keys, &at, shape, CheckKeys::deserialize, out);
-    written.names.insert(name.clone(), keys.as_ref().is_none_or(|keys| keys.enabled));
+    // Every common key may be left out, so the rest can always be read without those that are wrong.
+    let Some(Read { value: keys, .. }) = table::read(&keys, &at, shape, CheckKeys::deserialize, out) else { return };
+    written.names.insert(name.clone(), keys.enabled);
 
-    let named = registry.kinds.iter().map(|kind| kind.doc().name).filter(|kind| *kind != CheckName::OWN);
-    let Some(kind) = kind_of(table, &at, &named.collect::<Vec<_>>(), out) else { return };
-    let Some(kind) = registry.kinds.iter().copied().find(|known| known.doc().name == kind) else { return };
-    let check = configure(
-        table,
-        &at,
-        CHECK_KEYS,
-        |generator| kind.schema(generator),
-        |from, report| kind.configure(from, report),
-        out,
-    );
-    if let (Some(keys), Some(check)) = (keys, check) {
-        written.checks.push(WrittenCheck { name, at, table, keys, kind, check });
-    }
+    let known = registry.kinds.iter().copied().filter(|kind| kind.doc().name != CheckName::OWN);
+    let kind = kind_of(table, &at, &known.map(|kind| (kind.doc().name, kind)).collect::<Vec<_>>(), out);
+    let check = kind.and_then(|kind| {
+        let schema = |generator: &mut _| kind.schema(generator);
+        let read = configure(table, &at, CHECK_KEYS, schema, |from, report| kind.configure(from, report), out);
+        Some((kind, read?))
+    });
+    written.checks.push(WrittenCheck { name, at, table, keys, check });
 }
 
 fn read_channel<'t>(
@@ -217,43 +217,35 @@ fn read_channel<'t>(
 ) {
     let keys = only(table, |key| CHANNEL_KEYS.contains(&key));
     let shape = || Shape::new(&[], |generator| generator.root_schema_for::<ChannelKeys>());
-    let keys = table::read(&keys, &at, shape, ChannelKeys::deserialize, out);
-    let named: Vec<_> = registry.notifiers.iter().map(|notifier| notifier.doc().name).collect();
-    let Some(kind) = kind_of(table, &at, &named, out) else { return };
-    let Some(kind) = registry.notifiers.iter().copied().find(|known| known.doc().name == kind) else { return };
-    let channel = configure(
-        table,
-        &at,
-        CHANNEL_KEYS,
-        |generator| kind.schema(generator),
-        |from, report| kind.configure(from, report),
-        out,
-    );
-    if let (Some(keys), Some(channel)) = (keys, channel) {
-        written.channels.push(WrittenChannel { name, at, table, keys, channel });
-    }
+    let Some(Read { value: keys, .. }) = table::read(&keys, &at, shape, ChannelKeys::deserialize, out) else { return };
+    let known = registry.notifiers.iter().copied().map(|notifier| (notifier.doc().name, notifier));
+    let channel = kind_of(table, &at, &known.collect::<Vec<_>>(), out).and_then(|kind| {
+        let schema = |generator: &mut _| kind.schema(generator);
+        configure(table, &at, CHANNEL_KEYS, schema, |from, report| kind.configure(from, report), out)
+    });
+    written.channels.push(WrittenChannel { name, at, table, keys, channel });
 }
 
-/// The word in `kind`, if it is one of `known`.
-fn kind_of<'t>(table: &'t DeTable<'_>, at: &At<'_>, known: &[&str], out: &mut Problems) -> Option<&'t str> {
+/// What the word in `kind` stands for.
+fn kind_of<K: Copy>(table: &DeTable<'_>, at: &At<'_>, known: &[(&'static str, K)], out: &mut Problems) -> Option<K> {
+    let names = || known.iter().map(|(name, _)| *name);
+    let all = || format!("there are: {}", list(names()));
     let Some(kind) = table.get("kind") else {
-        let said = format!("`kind` is missing (expected one of {})", list(known.iter().copied()));
-        out.push(at.problem(at.span.clone(), "", said));
+        out.push(at.problem(at.span.clone(), "", "`kind` is missing").hint(all()));
         return None;
     };
     let Some(word) = kind.get_ref().as_str() else {
-        out.push(at.problem(kind.span(), "kind", format!("expected a string, found {}", sort_of(kind.get_ref()))));
+        let said = format!("expected a string, found {}", sort_of(kind.get_ref()));
+        out.push(at.problem(kind.span(), "kind", said).hint(all()));
         return None;
     };
-    if known.contains(&word) {
-        return Some(word);
+    let found = known.iter().find(|(name, _)| *name == word).map(|(_, kind)| *kind);
+    if found.is_none() {
+        let problem = at.problem(kind.span(), "kind", format!("unknown kind `{}`", shortened(word)));
+        let meant = nearest(word, names());
+        out.push(problem.hint(meant.map_or_else(all, |meant| format!("did you mean `{meant}`?"))));
     }
-    let problem = at.problem(kind.span(), "kind", format!("unknown kind `{}`", super::common::shortened(word)));
-    out.push(match nearest(word, known.iter().copied()) {
-        Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
-        None => problem.hint(format!("there are: {}", list(known.iter().copied()))),
-    });
-    None
+    found
 }
 
 /// Reads what is left of a table without `kind` and the `common` keys, and has it validated.
@@ -277,11 +269,15 @@ fn configure<'t, T>(
         },
         out,
     )?;
+    // What was read without the keys that are wrong is no whole; what is reported of it may follow from that.
+    if !read.whole {
+        return None;
+    }
     for (key, said) in &reported {
         let span = place(&own, key, None).unwrap_or_else(|| at.span.clone());
         out.push(at.problem(span, key, said));
     }
-    reported.is_empty().then_some(read)
+    reported.is_empty().then_some(read.value)
 }
 
 /// The part of a table whose keys are wanted.

@@ -165,18 +165,21 @@ fn put_together(
     let at = At { file: &main.source.name, key: String::new(), span: 0..0 };
     policy::cross_check(&written, &at, &main.root, out);
 
-    let top = written.top?;
+    let top = written.top?.value;
     let own = written.own.map_or_else(OwnKeys::default, |(keys, ..)| keys);
-    let checks = written.checks.into_iter().filter(|check| check.keys.enabled).map(|check| {
-        let policy = policy::policy(&check.keys, check.kind, top.interval, &written.names);
-        let timeout = policy::timeout(&check.keys, &top.limits);
-        let name = check.name;
-        (name.clone(), Check { name, kind: check.kind, check: check.check, timeout, when: check.keys.when, policy })
-    });
-    let channels = written.channels.into_iter().filter(|channel| channel.keys.enabled).map(|channel| {
-        let policy = policy::channel_policy(&channel.keys, channel.channel.doc());
-        (channel.name.clone(), Channel { name: channel.name, channel: channel.channel, policy })
-    });
+    let mut checks = BTreeMap::new();
+    for written_check in written.checks.into_iter().filter(|check| check.keys.enabled) {
+        let (name, keys, (kind, check)) = (written_check.name, written_check.keys, written_check.check?);
+        let policy = policy::policy(&keys, kind, top.interval, &written.names);
+        let timeout = policy::timeout(&keys, &top.limits);
+        checks.insert(name.clone(), Check { name, kind, check, timeout, when: keys.when, policy });
+    }
+    let mut channels = BTreeMap::new();
+    for written_channel in written.channels.into_iter().filter(|channel| channel.keys.enabled) {
+        let (name, channel) = (written_channel.name, written_channel.channel?);
+        let policy = policy::channel_policy(&written_channel.keys, channel.doc());
+        channels.insert(name.clone(), Channel { name, channel, policy });
+    }
     Some(Config {
         source: Found::Nowhere,
         files: sources.iter().map(|source| source.name.clone()).filter(|name| name != Path::new("")).collect(),
@@ -187,8 +190,8 @@ fn put_together(
         owners: top.owners.iter().map(common::Name::clean).chain(["agent", "human"].map(Clean::new)).collect(),
         limits: top.limits,
         store: top.store,
-        checks: checks.collect(),
-        channels: channels.collect(),
+        checks,
+        channels,
         own: policy::own_policy(&own, top.interval),
     })
 }

@@ -26,23 +26,26 @@ const ALWAYS: [&str; 2] = ["agent", "human"];
 
 /// Finds what contradicts itself across the whole config.
 pub(super) fn cross_check(written: &Written<'_>, main: &At<'_>, root: &toml::de::DeTable<'_>, out: &mut Problems) {
-    let top = written.top.clone().unwrap_or_default();
-    if written.top.is_some() {
-        check_top(&top, main, root, out);
+    // What is wrong with the file's own keys can't be held against what checks say.
+    let top = written.top.as_ref();
+    let whole = top.filter(|top| top.whole).map(|top| &top.value);
+    if let Some(top) = top {
+        check_top(&top.value, top.whole, main, root, out);
     }
     if written.names.len() > MAX_CHECKS {
         let said = format!("expected at most {MAX_CHECKS} checks, found {}", written.names.len());
         out.push(main.problem(0..0, "check", said));
     }
-    let owners: BTreeSet<&str> = top.owners.iter().map(|owner| owner.0.as_str()).chain(ALWAYS).collect();
+    let owners = whole.map(|top| top.owners.iter().map(|owner| owner.0.as_str()).chain(ALWAYS).collect());
+    let owners: Option<&BTreeSet<&str>> = owners.as_ref();
     let mut formerly: BTreeMap<&str, &CheckName> = BTreeMap::new();
     for check in &written.checks {
-        check_times(check, &top, out);
+        check_times(check, whole.map(|top| top.limits.fetch), out);
         check_streak(check, out);
         check_parents(check, written, out);
         check_was(check, written, &mut formerly, out);
-        if let Some(owner) = &check.keys.owner {
-            check_owner(owner, &check.at, place(check.table, "owner", None), &owners, out);
+        if let (Some(owner), Some(owners)) = (&check.keys.owner, owners) {
+            check_owner(owner, &check.at, place(check.table, "owner", None), owners, out);
         }
         if let Some(when) = &check.keys.when {
             let at = place(check.table, "when", None).unwrap_or_else(|| check.at.span.clone());
@@ -56,17 +59,17 @@ pub(super) fn cross_check(written: &Written<'_>, main: &At<'_>, root: &toml::de:
         }
     }
     if let Some((keys, at, table)) = &written.own
-        && let Some(owner) = &keys.owner
+        && let (Some(owner), Some(owners)) = (&keys.owner, owners)
     {
-        check_owner(owner, at, place(table, "owner", None), &owners, out);
+        check_owner(owner, at, place(table, "owner", None), owners, out);
     }
     for channel in &written.channels {
-        check_channel(channel, written, &owners, out);
+        check_channel(channel, written, owners, out);
     }
     check_circles(written, out);
 }
 
-fn check_top(top: &Top, at: &At<'_>, root: &toml::de::DeTable<'_>, out: &mut Problems) {
+fn check_top(top: &Top, whole: bool, at: &At<'_>, root: &toml::de::DeTable<'_>, out: &mut Problems) {
     let span = |key: &str| place(root, key, None).unwrap_or(0..0);
     let mut bounds = |key: &str, value: Dur, (least, most): (Dur, Dur)| {
         if value < least || value > most {
@@ -89,7 +92,7 @@ fn check_top(top: &Top, at: &At<'_>, root: &toml::de::DeTable<'_>, out: &mut Pro
     // Points at the key that was written; a default contradicts nothing by itself.
     let mut order = |small: &str, a: Dur, large: &str, b: Dur| {
         let written = [small, large].into_iter().find(|key| place(root, key, None).is_some());
-        if let Some(key) = written.filter(|_| a > b) {
+        if let Some(key) = written.filter(|_| whole && a > b) {
             out.push(at.problem(span(key), key, format!("`{small}` of {a} is beyond `{large}` of {b}")));
         }
     };
@@ -98,13 +101,12 @@ fn check_top(top: &Top, at: &At<'_>, root: &toml::de::DeTable<'_>, out: &mut Pro
     order("limits.delivery", delivery, "limits.deadline", deadline);
 }
 
-fn check_times(check: &WrittenCheck<'_>, top: &Top, out: &mut Problems) {
+fn check_times(check: &WrittenCheck<'_>, fetch: Option<Dur>, out: &mut Problems) {
     let span = |key: &str| place(check.table, key, None).unwrap_or_else(|| check.at.span.clone());
     if let Some(timeout) = check.keys.timeout {
-        let fetch = top.limits.fetch;
         if timeout.is_zero() {
             out.push(check.at.problem(span("timeout"), "timeout", "expected more than 0s"));
-        } else if timeout > fetch {
+        } else if let Some(fetch) = fetch.filter(|fetch| timeout > *fetch) {
             let said = format!("{timeout} is beyond `limits.fetch` of {fetch}, when looking ends for all checks");
             let hint = "shorten it, or raise `limits.fetch`";
             out.push(check.at.problem(span("timeout"), "timeout", said).hint(hint));
@@ -196,7 +198,12 @@ fn check_owner(owner: &Name, at: &At<'_>, span: Option<Range<usize>>, owners: &B
     }
 }
 
-fn check_channel(channel: &WrittenChannel<'_>, written: &Written<'_>, owners: &BTreeSet<&str>, out: &mut Problems) {
+fn check_channel(
+    channel: &WrittenChannel<'_>,
+    written: &Written<'_>,
+    owners: Option<&BTreeSet<&str>>,
+    out: &mut Problems,
+) {
     let checks: BTreeSet<&str> = written.names.keys().map(CheckName::as_str).chain([CheckName::OWN]).collect();
     let tags: BTreeSet<&str> = written
         .checks
@@ -206,14 +213,13 @@ fn check_channel(channel: &WrittenChannel<'_>, written: &Written<'_>, owners: &B
         .map(|tag| tag.0.as_str())
         .collect();
     let ChannelKeys { checks: wanted_checks, tags: wanted_tags, owners: wanted_owners, .. } = &channel.keys;
-    // The tags of a check that could not be read are not known.
-    let all_read = written.checks.len() == written.names.len();
     let lists = [
-        ("checks", wanted_checks, &checks, true),
-        ("tags", wanted_tags, &tags, all_read),
-        ("owners", wanted_owners, owners, written.top.is_some()),
+        ("checks", wanted_checks, Some(&checks)),
+        ("tags", wanted_tags, Some(&tags)),
+        ("owners", wanted_owners, owners),
     ];
-    for (key, wanted, there, _) in lists.into_iter().filter(|(.., known)| *known) {
+    for (key, wanted, there) in lists {
+        let Some(there) = there else { continue };
         for name in wanted.iter().filter(|name| !there.contains(name.0.as_str())) {
             let span = place(channel.table, key, None).unwrap_or_else(|| channel.at.span.clone());
             let what = key.trim_end_matches('s');

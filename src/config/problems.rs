@@ -79,9 +79,15 @@ impl Problems {
         out
     }
 
+    /// A place as `FILE:LINE:COLUMN`.
+    pub(super) fn place(&self, file: &Path, at: usize) -> String {
+        let position = self.position(file, at).map(|(line, column)| format!(":{line}:{column}"));
+        format!("{}{}", file.display(), position.unwrap_or_default())
+    }
+
     /// Line and column of a place, from 1; the column counts characters.
-    fn position(&self, problem: &Problem) -> Option<(usize, usize)> {
-        let before = self.texts.get(&problem.file)?.get(..problem.span.start)?;
+    fn position(&self, file: &Path, at: usize) -> Option<(usize, usize)> {
+        let before = self.texts.get(file)?.get(..at)?;
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
         Some((line, before.get(line_start..).map_or(0, |text| text.chars().count()) + 1))
@@ -90,10 +96,7 @@ impl Problems {
     fn line(&self, problem: &Problem) -> String {
         let mut out = String::new();
         if !problem.file.as_os_str().is_empty() {
-            out.push_str(&problem.file.display().to_string());
-            if let Some((line, column)) = self.position(problem) {
-                out.push_str(&format!(":{line}:{column}"));
-            }
+            out.push_str(&self.place(&problem.file, problem.span.start));
             out.push_str(": ");
         }
         out.push_str(&headline(problem));
@@ -128,7 +131,7 @@ impl Problems {
     /// The line of the place, unless it holds what the gate would replace.
     fn excerpt(&self, problem: &Problem) -> Option<Excerpt> {
         let text = self.texts.get(&problem.file)?;
-        let (line_number, column) = self.position(problem)?;
+        let (line_number, column) = self.position(&problem.file, problem.span.start)?;
         let start = text.get(..problem.span.start)?.rfind('\n').map_or(0, |at| at + 1);
         let end = text.get(problem.span.start..)?.find('\n').map_or(text.len(), |at| problem.span.start + at);
         // A tab has no width that could be known, so it is shown as one space: the marks stay below their place.

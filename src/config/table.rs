@@ -1,6 +1,7 @@
 //! Reads one TOML table and finds all that is wrong with it. Serde stops at the first error of a table; here the key
 //! that caused it is set aside and the rest is read again. The schema of the type knows the keys there may be.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 
@@ -131,50 +132,97 @@ impl<'a> Shape<'a> {
     }
 }
 
-/// Reads `table` by `attempt`. `None` when anything is wrong with it; all of it is then in `out`.
+/// What could be read of a table.
+pub(super) struct Read<T> {
+    pub value: T,
+    /// Whether that is all of it. If not, what is wrong has been said, and it was read as if that weren't there.
+    pub whole: bool,
+}
+
+/// Problems with one table that are looked for: each costs another try.
+const MAX_TRIES: usize = 100;
+
+/// Reads `table` by `attempt`. `None` when not even the rest can be read without what is wrong. All that is wrong is in
+/// `out`.
 pub(super) fn read<'i, 's, T>(
     table: &DeTable<'i>,
     at: &At<'_>,
     shape: impl FnOnce() -> Shape<'s>,
     mut attempt: impl FnMut(ValueDeserializer<'i>) -> Result<T, toml::de::Error>,
     out: &mut Problems,
-) -> Option<T> {
-    let whole =
+) -> Option<Read<T>> {
+    let from =
         |table: &DeTable<'i>| ValueDeserializer::from(Spanned::new(at.span.clone(), DeValue::Table(table.clone())));
-    if let Ok(read) = attempt(whole(table)) {
-        return Some(read);
+    if let Ok(value) = attempt(from(table)) {
+        return Some(Read { value, whole: true });
     }
     let shape = shape();
-    let (mut left, mut complained) = (table.clone(), false);
-    let known = out.list().len();
+    let mut left = table.clone();
     shape.strip(&mut left, &shape.schema, true, at, "", out);
-    complained |= out.list().len() > known;
-    // Each turn sets one key aside, so there are no more turns than keys.
-    while let Err(error) = attempt(whole(&left)) {
-        let (said, hint) = polish(error.message());
+    let mut gone: BTreeSet<String> = BTreeSet::new();
+    for _ in 0..MAX_TRIES {
+        let error = match attempt(from(&left)) {
+            Ok(value) => return Some(Read { value, whole: false }),
+            Err(error) => error,
+        };
         let span = error.span().unwrap_or_else(|| at.span.clone());
-        let culprit =
-            left.iter().find(|(key, value)| touches(key, value, &span)).map(|(key, _)| key.get_ref().to_string());
-        if let Some(key) = culprit {
-            let path = path_to(&left, &span);
-            let mut problem = at.problem(span, path.as_deref().unwrap_or(&key), said);
+        let missing = error.message().trim().strip_prefix("missing field `").and_then(|m| m.strip_suffix('`'));
+        let (said, hint) = polish(error.message());
+        let Some(path) = remove_at(&mut left, &span) else {
+            // It is about the table as a whole. What is missing because it was set aside has been said already.
+            let required: Vec<_> = shape.required().into_iter().filter(|key| !table.contains_key(*key)).collect();
+            for key in &required {
+                out.push(at.problem(at.span.clone(), "", format!("`{key}` is missing")));
+            }
+            if required.is_empty() && !missing.is_some_and(|key| gone.contains(key)) {
+                out.push(at.problem(at.span.clone(), "", said));
+            }
+            return None;
+        };
+        // Likewise below: a table without a key that was set aside, a list that is too short without a member.
+        let follows = missing.is_some_and(|key| gone.contains(&dotted(&path, key)))
+            || error.message().starts_with("invalid length") && gone.contains(&path);
+        if !follows {
+            let mut problem = at.problem(span, &path, said);
             problem.hint = hint;
             out.push(problem);
-            complained = true;
-            left.remove(key.as_str());
-            continue;
         }
-        let missing: Vec<_> = shape.required().into_iter().filter(|key| !table.contains_key(*key)).collect();
-        for key in &missing {
-            out.push(at.problem(at.span.clone(), "", format!("`{key}` is missing")));
-        }
-        // What is missing only because it was set aside has been said already.
-        if missing.is_empty() && !(complained && error.message().starts_with("missing field")) {
-            out.push(at.problem(at.span.clone(), "", said));
-        }
-        break;
+        gone.insert(path);
     }
     None
+}
+
+/// Takes out the smallest thing that `span` begins in: a key or a member of a list. Its dotted key, without the list's
+/// index.
+fn remove_at(table: &mut DeTable<'_>, span: &Range<usize>) -> Option<String> {
+    let (key, value) = table.iter_mut().find(|(key, value)| touches(key, value, span))?;
+    let key = key.get_ref().to_string();
+    let deeper = match value.get_mut() {
+        DeValue::Table(inner) => remove_at(inner, span),
+        DeValue::Array(members) => {
+            let i = members.iter().position(|member| value_touches(member, span));
+            i.map(|i| {
+                let inner = members.get_mut(i).and_then(|member| match member.get_mut() {
+                    DeValue::Table(inner) => remove_at(inner, span),
+                    _ => None,
+                });
+                if inner.is_none() {
+                    let kept = members.iter().enumerate().filter(|(j, _)| *j != i);
+                    *members = kept.map(|(_, member)| member.clone()).collect();
+                }
+                inner.unwrap_or_default()
+            })
+        }
+        _ => None,
+    };
+    match deeper {
+        Some(deeper) if deeper.is_empty() => Some(key),
+        Some(deeper) => Some(dotted(&key, &deeper)),
+        None => {
+            table.remove(key.as_str());
+            Some(key)
+        }
+    }
 }
 
 /// The value under a dotted key, and where it stands.
@@ -217,13 +265,6 @@ fn value_touches(value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> bool {
         DeValue::Array(members) => members.iter().any(|member| value_touches(member, span)),
         _ => false,
     }
-}
-
-/// The dotted key of what stands at `span`.
-fn path_to(table: &DeTable<'_>, span: &Range<usize>) -> Option<String> {
-    let (key, value) = table.iter().find(|(key, value)| touches(key, value, span))?;
-    let rest = value.get_ref().as_table().and_then(|inner| path_to(inner, span));
-    Some(dotted(key.get_ref(), rest.as_deref().unwrap_or_default()).trim_end_matches('.').to_owned())
 }
 
 /// Serde's words as ours: what was expected first, then what was found; and a hint where a word was nearly right.

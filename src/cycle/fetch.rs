@@ -18,7 +18,7 @@ use crate::facts::{CheckName, Finding, Key, Observation, Subject, Unread, Weight
 use crate::host::Host;
 use crate::judge::{self, Incident, Level, Snapshot, Standing};
 use crate::kinds::{Cx, Fetched, Memory, Past, Records};
-use crate::records::{CheckView, Execution, OutcomeWord};
+use crate::records::{CheckView, OutcomeWord};
 use crate::redact::Clean;
 
 /// How long after a settled fail the second look is taken.
@@ -42,6 +42,8 @@ pub struct Looked {
     pub skipped: BTreeMap<CheckName, Clean>,
     /// Checks that were not due.
     pub not_due: usize,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
     /// Checks whose code panicked, and what it said.
     pub panicked: BTreeMap<CheckName, Clean>,
 }
@@ -58,8 +60,8 @@ pub struct Look<'a> {
     pub host: &'a Arc<Host>,
     /// The checks' own memory.
     pub memory: &'a dyn Fn(&Check) -> Arc<dyn Memory>,
-    /// The job ledger.
-    pub ledger: &'a Arc<dyn Ledger>,
+    /// What other parts recorded, beside what other checks saw by now.
+    pub records: &'a dyn Fn(Views) -> Arc<dyn Records>,
     /// The cycle's time.
     pub now: Now,
     /// When all looking must be done.
@@ -68,35 +70,14 @@ pub struct Look<'a> {
     pub progress: &'a dyn Fn(usize, usize),
 }
 
-/// The job ledger as fetches may read it.
-pub trait Ledger: Send + Sync {
-    /// A job's executions, newest first.
-    fn executions(&self, job: &str, limit: usize) -> Result<Vec<Execution>, Unread>;
-    /// All jobs that ever ran.
-    fn jobs(&self) -> Result<Vec<String>, Unread>;
-}
-
-struct Port {
-    ledger: Arc<dyn Ledger>,
-    checks: Arc<BTreeMap<CheckName, CheckView>>,
-}
-
-impl Records for Port {
-    fn executions(&self, job: &str, limit: usize) -> Result<Vec<Execution>, Unread> {
-        self.ledger.executions(job, limit)
-    }
-    fn jobs(&self) -> Result<Vec<String>, Unread> {
-        self.ledger.jobs()
-    }
-    fn checks(&self) -> Arc<BTreeMap<CheckName, CheckView>> {
-        Arc::clone(&self.checks)
-    }
-}
+/// What every check saw by now.
+pub type Views = Arc<BTreeMap<CheckName, CheckView>>;
 
 /// Looks at everything that is due: first what stands alone, then what has a condition over the others, then what looks at
 /// the others.
 pub async fn look(from: &Look<'_>) -> Looked {
     let mut looked = Looked::default();
+    let begun = Instant::now();
     let (due, rest): (Vec<&Check>, Vec<&Check>) = from.checks.values().partition(|check| from.is_due(check));
     looked.not_due = rest.len();
     let mut views: BTreeMap<CheckName, CheckView> =
@@ -113,8 +94,7 @@ pub async fn look(from: &Look<'_>) -> Looked {
         if checks.is_empty() {
             continue;
         }
-        let port: Arc<dyn Records> =
-            Arc::new(Port { ledger: Arc::clone(from.ledger), checks: Arc::new(views.clone()) });
+        let port = (from.records)(Arc::new(views.clone()));
         let mut running: FuturesUnordered<_> = checks.into_iter().map(|check| from.one(check, &port)).collect();
         while let Some(one) = running.next().await {
             done += 1;
@@ -139,6 +119,7 @@ pub async fn look(from: &Look<'_>) -> Looked {
         }
     }
     looked.seen.sort_by(|a, b| a.check.cmp(&b.check));
+    looked.took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     looked
 }
 

@@ -398,7 +398,9 @@ mod tests {
             }));
         }
         assert_eq!(lanes.run("quick", soon(20_000), || 1).await, Ok(1));
-        frees.iter().for_each(|free| free.send(()).unwrap());
+        for free in &frees {
+            free.send(()).unwrap();
+        }
         for call in slow {
             assert_eq!(call.await.unwrap(), Ok(true));
         }

@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod env;
 pub mod files;
 pub mod http;
+pub mod identity;
 pub mod lanes;
 pub mod mounts;
 pub mod net;

@@ -26,7 +26,7 @@ const MAX_ADDRESSES: usize = 16;
 /// The next address is tried when the one before has not answered for this long (RFC 8305 §8).
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// Whether a host name or address means this machine (`localhost`, 127.0.0.0/8, ::1, the unspecified addresses).
+/// Whether a host name or address means this machine (`localhost`, 127.0.0.0/8, `::1`, the unspecified addresses).
 /// Brackets around an IPv6 address and a trailing dot are allowed.
 #[must_use]
 pub fn is_local(host: &str) -> bool {
@@ -157,8 +157,9 @@ impl Host {
     /// `connection_refused`, `unreachable` (all target), `out_of_descriptors` (ours). Waits for a connection slot
     /// (min(512, (descriptors − 64) / 2) at once); no slot by the deadline is `connections_busy` (ours).
     pub async fn connect(&self, name: &str, port: u16, deadline: Instant) -> Result<Connection, Unread> {
-        let slot = slot(&self.slots, deadline).await?;
+        // A silent name server holds no slot.
         let addresses = self.resolve(name, port, deadline).await?;
+        let slot = slot(&self.slots, deadline).await?;
         let place = place(name, port);
         let (stream, peer) = race(&addresses, &place, deadline, TcpStream::connect).await?;
         // Health questions are small; waiting to fill a packet only makes them slower.
@@ -176,7 +177,7 @@ pub(super) fn place(name: &str, port: u16) -> Clean {
 }
 
 /// Tries the addresses in order, the next one when the one before failed or is silent for [`STAGGER`].
-async fn race<T, F: Future<Output = io::Result<T>>>(
+pub(super) async fn race<T, F: Future<Output = io::Result<T>>>(
     addresses: &[SocketAddr],
     place: &Clean,
     deadline: Instant,
@@ -184,22 +185,22 @@ async fn race<T, F: Future<Output = io::Result<T>>>(
 ) -> Result<(T, SocketAddr), Unread> {
     let began = Instant::now();
     let mut to_try = addresses.iter().copied();
-    let mut tries = FuturesUnordered::new();
+    let mut under_way = FuturesUnordered::new();
     let mut first_failure: Option<io::Error> = None;
     let mut next_at = began;
     loop {
-        if tries.is_empty() || Instant::now() >= next_at {
+        if under_way.is_empty() || Instant::now() >= next_at {
             if let Some(address) = to_try.next() {
                 let attempt = connect(address);
-                tries.push(async move { (attempt.await, address) });
+                under_way.push(async move { (attempt.await, address) });
                 next_at = Instant::now() + STAGGER;
-            } else if tries.is_empty() {
+            } else if under_way.is_empty() {
                 return Err(not_connected(place, first_failure));
             }
         }
         let more = to_try.len() > 0;
         tokio::select! {
-            Some((tried, address)) = tries.next() => match tried {
+            Some((outcome, address)) = under_way.next() => match outcome {
                 Ok(stream) => return Ok((stream, address)),
                 // Trying the next one would fail the same way.
                 Err(error) if out_of_descriptors(&error) => return Err(no_descriptor()),

@@ -101,7 +101,7 @@ fn table(proc: &Path) -> Result<Arc<[Process]>, Unread> {
     Ok(processes.into_values().collect())
 }
 
-/// When the machine was started, in whole seconds, by the wall clock (`btime` in proc_stat(5)).
+/// When the machine was started, in whole seconds, by the wall clock (`btime` in `proc_stat(5)`).
 fn boot(proc: &Path) -> Result<Timestamp, Unread> {
     let path = proc.join("stat");
     // On large machines the interrupts' line alone is tens of KiB, and `btime` comes after it.
@@ -135,7 +135,7 @@ fn process(folder: &Path, pid: u32, boot: Timestamp) -> Option<Process> {
     })
 }
 
-/// The fields of proc_pid_stat(5) that matter.
+/// The fields of `proc_pid_stat(5)` that matter.
 struct Stat {
     name: String,
     state: ProcessState,

@@ -1,16 +1,21 @@
 //! The certificates that this machine trusts, loaded once, when they are first needed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::RootCertStore;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::Host;
+use super::{Host, files};
 use crate::clean;
 use crate::facts::Unread;
 use crate::redact::Clean;
+
+/// Bytes of a file with certificates to trust: a whole system's are a quarter of that.
+const MAX_FILE_BYTES: usize = 4 << 20;
 
 /// The trusted roots. That there are none is said, not fatal: plain HTTP and local files need none.
 #[derive(Debug)]
@@ -30,16 +35,41 @@ impl Host {
     pub async fn roots(&self, deadline: Instant) -> Result<Arc<Roots>, Unread> {
         let file = self.var("SSL_CERT_FILE").map(PathBuf::from);
         let dir = self.var("SSL_CERT_DIR").map(PathBuf::from);
-        let load = || self.lane("trusted roots", deadline, move || Arc::new(load(file, dir)));
+        let load = || self.lane("trusted roots", deadline, move || Arc::new(load(file.as_deref(), dir.as_deref())));
         self.roots.get_or_try_init(load).await.cloned()
+    }
+
+    /// The certificates of a PEM file, at least one. Code: `roots_unreadable` (blind), and those of a lane.
+    pub(super) async fn certificates(
+        &self,
+        path: &Path,
+        deadline: Instant,
+    ) -> Result<Vec<CertificateDer<'static>>, Unread> {
+        let (about, path) = (path.to_string_lossy().into_owned(), path.to_owned());
+        self.lane(&about, deadline, move || certificates_of(&path)).await?
     }
 }
 
-fn load(file: Option<PathBuf>, dir: Option<PathBuf>) -> Roots {
+fn certificates_of(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unread> {
+    let unreadable = |why: &str| Unread::blind("roots_unreadable", clean!("{} {why}", files::shown(path)));
+    let (bytes, cut) = files::read(path, MAX_FILE_BYTES)
+        .map_err(|why| Unread::blind("roots_unreadable", clean!("the trusted certificates: {}", why.said)))?;
+    if cut {
+        return Err(unreadable("is longer than 4 MiB"));
+    }
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(unreadable("holds no PEM certificate")),
+        Err(_) => Err(unreadable("is not PEM")),
+    }
+}
+
+fn load(file: Option<&Path>, dir: Option<&Path>) -> Roots {
     let loaded = if file.is_none() && dir.is_none() {
         rustls_native_certs::load_native_certs()
     } else {
-        rustls_native_certs::load_certs_from_paths(file.as_deref(), dir.as_deref())
+        rustls_native_certs::load_certs_from_paths(file, dir)
     };
     let mut store = RootCertStore::empty();
     let (_used, refused) = store.add_parsable_certificates(loaded.certs);
@@ -69,10 +99,10 @@ mod tests {
         let made = rcgen::generate_simple_self_signed(["example".to_owned()]).unwrap();
         let pem = dir.path().join("ca.pem");
         files::replace(&pem, made.cert.pem().as_bytes(), 0o600).unwrap();
-        let found = load(Some(pem), None);
+        let found = load(Some(&pem), None);
         assert_eq!((found.store.len(), found.problems.len()), (1, 0));
 
-        let none = load(Some(dir.path().join("none.pem")), None);
+        let none = load(Some(&dir.path().join("none.pem")), None);
         assert!(none.store.is_empty());
         assert!(none.problems[0].as_str().starts_with("no trusted certificates were found"));
         assert!(none.problems.len() >= 2, "{:?}", none.problems);

@@ -90,7 +90,7 @@ mod tests {
         files::replace(&dir.path().join("key"), b"from-file\n", 0o600).unwrap();
         files::replace(&dir.path().join("lines"), b"a\nb\n\n", 0o600).unwrap();
         files::replace(&dir.path().join("open"), b"value-of-open", 0o644).unwrap();
-        files::replace(&dir.path().join("long"), &[b'x'; MAX_BYTES + 1], 0o600).unwrap();
+        files::replace(&dir.path().join("long"), &vec![b'x'; MAX_BYTES + 1], 0o600).unwrap();
         files::replace(&dir.path().join("bytes"), b"\xff\xfe", 0o600).unwrap();
         files::replace(&creds.join("key"), b"from-cred", 0o444).unwrap();
 

@@ -119,21 +119,18 @@ impl Host {
                     () = sleep_until(ask) => break None,
                 }
             };
-            let exit = match ended {
-                Some(status) => {
-                    group.collected = true;
-                    status.map(exit_of).map_err(|error| {
-                        Unread::ours("spawn_failed", clean!("its end could not be seen: {}", files::plain(&error)))
-                    })?
-                }
-                None => {
-                    let stopping = group.stop(deadline - reserve);
-                    tokio::pin!(stopping);
-                    loop {
-                        tokio::select! {
-                            () = &mut stopping => break Exit::TimedOut,
-                            () = &mut pipes, if open => open = false,
-                        }
+            let exit = if let Some(status) = ended {
+                group.collected = true;
+                status.map(exit_of).map_err(|error| {
+                    Unread::ours("spawn_failed", clean!("its end could not be seen: {}", files::plain(&error)))
+                })?
+            } else {
+                let stopping = group.stop(deadline - reserve);
+                tokio::pin!(stopping);
+                loop {
+                    tokio::select! {
+                        () = &mut stopping => break Exit::TimedOut,
+                        () = &mut pipes, if open => open = false,
                     }
                 }
             };

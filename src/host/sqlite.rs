@@ -225,9 +225,9 @@ pub fn trouble(path: &Path, error: &rusqlite::Error) -> Trouble {
             Trouble::Locked { path, by: None }
         }
         (ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _) => Trouble::Corrupt { path, detail },
-        (ErrorCode::DiskFull, _) => Trouble::NoSpace { path, detail },
-        // SQLite says "full" for ENOSPC alone; a quota, a failing disk and a log's shared memory come as these.
-        (
+        // SQLite says "full" for ENOSPC alone; a quota, a failing disk and a log's shared memory come as the others.
+        (ErrorCode::DiskFull, _)
+        | (
             _,
             ffi::SQLITE_IOERR_WRITE
             | ffi::SQLITE_IOERR_FSYNC
@@ -266,15 +266,12 @@ fn writable(folder: &Path) -> bool {
 }
 
 fn prepare_folder(folder: &Path) -> Result<(), Trouble> {
-    let made = match folder.parent() {
-        Some(parent) => std::fs::create_dir_all(parent),
-        None => Ok(()),
-    };
-    let made = made.and_then(|()| match DirBuilder::new().mode(0o700).create(folder) {
+    let folders = folder.parent().map_or(Ok(()), std::fs::create_dir_all);
+    let folders = folders.and_then(|()| match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         other => other,
     });
-    let meta = made.and_then(|()| std::fs::metadata(folder)).map_err(|error| trouble_io(folder, &error))?;
+    let meta = folders.and_then(|()| std::fs::metadata(folder)).map_err(|error| trouble_io(folder, &error))?;
     if !meta.is_dir() {
         return Err(Trouble::Other { path: folder.to_owned(), detail: "not a folder".to_owned() });
     }
@@ -432,4 +429,183 @@ fn percent(path: &Path) -> String {
         }
         uri
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Schema = Schema { application_id: 0x7465_7374, migrations: &["CREATE TABLE a (x TEXT) STRICT;"] };
+    const TWO: Schema = Schema {
+        migrations: &["CREATE TABLE a (x TEXT) STRICT;", "ALTER TABLE a ADD COLUMN y TEXT NOT NULL DEFAULT 'new';"],
+        ..ONE
+    };
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    fn pragma(conn: &Connection, name: &str) -> String {
+        conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, rusqlite::types::Value>(0))
+            .map(|value| match value {
+                rusqlite::types::Value::Integer(n) => n.to_string(),
+                rusqlite::types::Value::Text(text) => text,
+                other => format!("{other:?}"),
+            })
+            .unwrap()
+    }
+
+    #[test]
+    fn a_new_file_is_private_marked_and_set_up_before_its_first_table() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/er/state.db");
+        let conn = open(&path, &ONE).unwrap();
+        conn.execute("INSERT INTO a VALUES ('one')", []).unwrap();
+        assert_eq!(mode(path.parent().unwrap()), 0o700);
+        for file in [path.clone(), beside(&path, "-wal"), beside(&path, "-shm")] {
+            assert_eq!(mode(&file), 0o600, "{}", file.display());
+        }
+        for (name, value) in [
+            ("application_id", "1952805748"),
+            ("user_version", "1"),
+            ("auto_vacuum", "2"),
+            ("journal_mode", "wal"),
+            ("synchronous", "2"),
+            ("foreign_keys", "1"),
+            ("trusted_schema", "0"),
+            ("cell_size_check", "1"),
+            ("busy_timeout", "5000"),
+        ] {
+            assert_eq!(pragma(&conn, name), value, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_made_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        drop(open(&path, &ONE).unwrap());
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        drop(open(&path, &ONE).unwrap());
+        assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
+    fn the_schema_moves_on_and_never_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let conn = open(&path, &ONE).unwrap();
+        conn.execute("INSERT INTO a VALUES ('one')", []).unwrap();
+        drop(conn);
+        assert_eq!(
+            open_read_only(&path, &TWO).unwrap_err(),
+            Trouble::OlderSchema { path: path.clone(), found: 1, known: 2 }
+        );
+        let conn = open(&path, &TWO).unwrap();
+        let row: (String, String) =
+            conn.query_row("SELECT x, y FROM a", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert_eq!(row, ("one".to_owned(), "new".to_owned()));
+        drop(conn);
+        for refused in [open(&path, &ONE).unwrap_err(), open_read_only(&path, &ONE).unwrap_err()] {
+            assert_eq!(
+                refused.to_string(),
+                format!(
+                    "`{}` was written by a newer pulsecheck (schema 2, this one knows 1): upgrade, or move the file away",
+                    path.display()
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_the_file_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        drop(open(&path, &ONE).unwrap());
+        let broken = Schema { migrations: &["", "CREATE TABLE b (x TEXT); CREATE TABLE a (x TEXT);"], ..ONE };
+        let refused = open(&path, &broken).unwrap_err();
+        assert!(matches!(&refused, Trouble::Other { detail, .. } if detail.contains("already exists")), "{refused}");
+        let conn = open(&path, &ONE).unwrap();
+        assert_eq!(identity(&conn).unwrap().tables, 1);
+    }
+
+    #[test]
+    fn what_is_not_ours_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let theirs = Connection::open(&path).unwrap();
+        theirs.execute_batch("PRAGMA auto_vacuum = full; CREATE TABLE t (x); PRAGMA user_version = 3;").unwrap();
+        drop(theirs);
+        let refused = open(&path, &ONE).unwrap_err();
+        assert_eq!(refused, Trouble::NotOurs { path: path.clone() });
+        assert_eq!(open_read_only(&path, &ONE).unwrap_err(), refused);
+        let theirs = Connection::open(&path).unwrap();
+        assert_eq!(
+            [pragma(&theirs, "auto_vacuum"), pragma(&theirs, "journal_mode"), pragma(&theirs, "user_version")],
+            ["1", "delete", "3"]
+        );
+    }
+
+    #[test]
+    fn paths_that_hold_no_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("none.db");
+        assert_eq!(open_read_only(&missing, &ONE).unwrap_err(), Trouble::Missing { path: missing });
+        let folder = dir.path().join("folder.db");
+        std::fs::create_dir(&folder).unwrap();
+        let refused = open(&folder, &ONE).unwrap_err().to_string();
+        assert!(refused.ends_with("not a regular file"), "{refused}");
+        let garbage = dir.path().join("garbage.db");
+        std::fs::File::create(&garbage).and_then(|mut f| std::io::Write::write_all(&mut f, &[b'x'; 9000])).unwrap();
+        let refused = open(&garbage, &ONE).unwrap_err();
+        assert!(matches!(&refused, Trouble::Corrupt { .. }), "{refused}");
+        let file_as_folder = garbage.join("state.db");
+        assert!(matches!(open(&file_as_folder, &ONE).unwrap_err(), Trouble::Other { .. }));
+    }
+
+    #[test]
+    fn a_folder_that_others_can_write_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("open");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::set_permissions(&folder, Permissions::from_mode(0o770)).unwrap();
+        let refused = open(&folder.join("state.db"), &ONE).unwrap_err();
+        assert!(matches!(refused, Trouble::Exposed { mode: 0o770, .. }), "{refused}");
+        assert!(!folder.join("state.db").exists());
+    }
+
+    #[test]
+    fn a_full_disk_a_lock_and_a_read_only_file_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let conn = open(&path, &ONE).unwrap();
+        let pages: i64 = conn.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
+        let full = conn.execute("INSERT INTO a VALUES (hex(zeroblob(20000)))", []).unwrap_err();
+        assert!(matches!(trouble(&path, &full), Trouble::NoSpace { .. }), "{full}");
+
+        let other = open(&path, &ONE).unwrap();
+        other.busy_timeout(Duration::ZERO).unwrap();
+        conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let locked = other.execute("INSERT INTO a VALUES ('x')", []).unwrap_err();
+        let locked = trouble(&path, &locked);
+        assert_eq!(locked, Trouble::Locked { path: path.clone(), by: None });
+        assert!(locked.to_string().ends_with("is locked: try again when it is done"));
+
+        let reader = open_read_only(&path, &ONE).unwrap();
+        let read_only = reader.execute("INSERT INTO a VALUES ('x')", []).unwrap_err();
+        assert_eq!(trouble(&path, &read_only), Trouble::ReadOnly { path: path.clone() });
+    }
+
+    #[test]
+    fn network_file_systems_are_known_by_their_number() {
+        assert_eq!(network(0x6969_i64), Some("nfs"));
+        assert_eq!(network(i64::from(0xff53_4d42_u32.cast_signed())), Some("cifs"), "a signed word");
+        assert_eq!(network(0xef53_i64), None, "ext4");
+    }
+
+    #[test]
+    fn an_address_keeps_every_byte_of_a_path() {
+        assert_eq!(percent(Path::new("/a b/ä?#%.db")), "/a%20b/%C3%A4%3F%23%25.db");
+    }
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
-use super::files;
+use super::mounts::Mount;
+use super::{files, mounts};
 use crate::redact::Clean;
 
 /// Why a folder can't hold the state.
@@ -71,11 +72,9 @@ fn network_name(path: &Path, proc: &Path) -> io::Result<Option<Clean>> {
     }
     // FUSE is both: only the mount's type tells an encrypted local folder from one behind SSH.
     let real = std::fs::canonicalize(path)?;
-    let mounts = files::read(&proc.join("self/mountinfo"), 4 << 20).map(|(bytes, _)| bytes).unwrap_or_default();
-    let kind = mount_type(&String::from_utf8_lossy(&mounts), &real);
-    Ok(kind
-        .filter(|kind| NETWORK_FUSE.iter().any(|known| kind.strip_prefix("fuse.") == Some(known)))
-        .map(|kind| Clean::line(&kind, 64)))
+    let mounts = mounts::read(proc).unwrap_or_default();
+    let kind = mount_of(&mounts, &real).and_then(|mount| mount.fs.strip_prefix("fuse."));
+    Ok(kind.filter(|kind| NETWORK_FUSE.contains(kind)).map(|kind| Clean::line(kind, 64)))
 }
 
 /// From `linux/magic.h` and the file systems' own headers.
@@ -117,18 +116,9 @@ const NETWORK_FUSE: [&str; 12] = [
     "mount.goofys",
 ];
 
-/// The type of the mount that a path is on: the longest mount point above it, the last one of equals.
-fn mount_type(mountinfo: &str, path: &Path) -> Option<String> {
-    mountinfo
-        .lines()
-        .filter_map(|line| {
-            let (mount, source) = line.split_once(" - ")?;
-            let point = mount.split(' ').nth(4)?.replace("\\040", " ");
-            let kind = source.split(' ').next()?;
-            path.starts_with(&point).then_some((point.len(), kind))
-        })
-        .max_by_key(|(length, _)| *length)
-        .map(|(_, kind)| kind.to_owned())
+/// The mount that a path is on: the longest mount point above it, the last one of equals.
+fn mount_of<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
+    mounts.iter().filter(|mount| path.starts_with(&mount.point)).max_by_key(|mount| mount.point.len())
 }
 
 #[cfg(test)]
@@ -171,11 +161,13 @@ mod tests {
         {
             assert_eq!(network(magic), expected, "{magic:x}");
         }
-        let mounts = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
-                      30 22 0:40 / /home/a\\040b rw shared:1 - fuse.sshfs host:/ rw\n\
-                      31 22 0:41 / /home rw - fuse.gocryptfs x rw\n";
+        let mounts = mounts::parse(concat!(
+            "/dev/sda1 / ext4 rw 0 0\n",
+            "host:/ /home/a\\040b fuse.sshfs rw 0 0\n",
+            "x /home fuse.gocryptfs rw 0 0\n",
+        ));
         for (path, expected) in [("/home/a b/state", "fuse.sshfs"), ("/home/c", "fuse.gocryptfs"), ("/var", "ext4")] {
-            assert_eq!(mount_type(mounts, Path::new(path)).as_deref(), Some(expected), "{path}");
+            assert_eq!(mount_of(&mounts, Path::new(path)).unwrap().fs, expected, "{path}");
         }
     }
 }

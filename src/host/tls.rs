@@ -16,17 +16,13 @@ use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, ProtocolVersion, RootCertStore, SignatureScheme,
 };
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Host, files};
+use super::Host;
 use crate::clean;
 use crate::facts::Unread;
-
-/// Bytes of a file with extra trusted certificates.
-const MAX_ROOTS_BYTES: usize = 1024 * 1024;
 
 /// What a server showed in a handshake.
 #[derive(Debug, Clone)]
@@ -94,31 +90,16 @@ pub fn fits_name(own: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
     ParsedCertificate::try_from(own).is_ok_and(|parsed| verify_server_name(&parsed, name).is_ok())
 }
 
-/// The certificates of a PEM file.
-fn certificates_of(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unread> {
-    let unreadable = |why: &str| Unread::blind("roots_unreadable", clean!("`{}` {why}", path.display()));
-    let (bytes, cut) = files::read(path, MAX_ROOTS_BYTES).map_err(|unread| unreadable(unread.said.as_str()))?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    match found {
-        _ if cut => Err(unreadable("is larger than 1 MiB")),
-        Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(unreadable("holds no PEM certificate")),
-        Err(_) => Err(unreadable("is not PEM")),
-    }
-}
-
 impl Host {
     /// What this machine trusts, and the certificates of a PEM file beside it. Codes: `roots_unreadable` (blind), and
     /// those of `lane`.
     pub async fn anchors(&self, extra: Option<&Path>, deadline: Instant) -> Result<Arc<Anchors>, Unread> {
-        let extra = extra.map(Path::to_owned);
-        self.lane("trusted certificates", deadline, move || {
-            let named = extra.as_deref().map(certificates_of).transpose()?.unwrap_or_default();
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            Ok(Arc::new(Anchors::new(roots, named)))
-        })
-        .await?
+        let roots = RootCertStore::clone(&self.roots(deadline).await?.store);
+        let named = match extra {
+            Some(path) => self.certificates(path, deadline).await?,
+            None => Vec::new(),
+        };
+        Ok(Arc::new(Anchors::new(roots, named)))
     }
 }
 

@@ -77,8 +77,9 @@ fn has_no_members(groups: &[u8], gid: u32) -> bool {
 /// group may read is how a service of another user is given one, and passes.
 #[must_use]
 pub fn others_can_read(path: &Path, stat: &files::Stat) -> Option<Clean> {
-    let given_by_root = stat.uid == 0 && !geteuid().is_root() && stat.mode & 0o037 == 0;
-    if stat.mode & 0o077 == 0 || given_by_root {
+    let given_by_root = stat.uid == 0 && !geteuid().is_root();
+    let closed = if given_by_root { 0o037 } else { 0o077 };
+    if stat.mode & closed == 0 {
         return None;
     }
     Some(clean!("{} can be read or written by others (chmod 600 it)", files::shown(path)))

@@ -504,3 +504,368 @@ fn write_all(mut to: &File, chunk: &[u8], count: usize) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "real wrappers as processes, and what they and their jobs wrote")]
+mod tests {
+    use std::io::{PipeReader, Read as _, pipe};
+    use std::os::unix::process::CommandExt as _;
+    use std::process::Command;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::host::Paths;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn request(argv: &[&str], capture: Option<bool>) -> ExecRequest {
+        let argv = argv.iter().map(OsString::from).collect();
+        ExecRequest { job: "nightly".to_owned(), schedule: Some("every 15m".to_owned()), capture, argv }
+    }
+
+    /// Runs a job in this process; what it reads and writes goes through the streams given.
+    async fn run(
+        host: &Host,
+        argv: &[&str],
+        capture: bool,
+        stdin: Option<OwnedFd>,
+        stdout: Option<OwnedFd>,
+        stderr: Option<OwnedFd>,
+    ) -> ExitOutcome {
+        let streams = Streams { stdin, stdout, stderr, hand_over: false };
+        let request = request(argv, Some(capture));
+        timeout(PATIENCE, exec_on(request, host, streams, Relay(Vec::new()))).await.expect("the job ends")
+    }
+
+    fn events(host: &Host) -> Vec<Execution> {
+        let taken = spool::take(&host.paths.state, 100).unwrap();
+        assert_eq!(taken.bad, 0);
+        taken.events.into_iter().map(|(_, event)| event).collect()
+    }
+
+    fn read_all(mut from: PipeReader) -> std::thread::JoinHandle<Vec<u8>> {
+        std::thread::spawn(move || {
+            let mut all = Vec::new();
+            from.read_to_end(&mut all).unwrap();
+            all
+        })
+    }
+
+    #[tokio::test]
+    async fn a_megabyte_of_anything_passes_unchanged() {
+        let mut state = 7_u32;
+        let sent: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state.to_be_bytes()[0]
+        })
+        .take(1_000_003)
+        .collect();
+        for capture in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let host = Host::for_tests(dir.path());
+            let ((stdin, mut feed), (out, stdout), (err, stderr)) = (pipe().unwrap(), pipe().unwrap(), pipe().unwrap());
+            let copy = sent.clone();
+            let feeder = std::thread::spawn(move || feed.write_all(&copy).unwrap());
+            let (out, err) = (read_all(out), read_all(err));
+            let job = ["sh", "-c", "cat; printf 'bye\\377' >&2; exit 5"];
+            let outcome = run(&host, &job, capture, Some(stdin.into()), Some(stdout.into()), Some(stderr.into())).await;
+            feeder.join().unwrap();
+            assert_eq!(outcome, ExitOutcome { leaving: Leaving::Status(5), said: None });
+            assert!(out.join().unwrap() == sent, "stdout differs, captured: {capture}");
+            assert_eq!(err.join().unwrap(), b"bye\xff");
+
+            let [start, end] = events(&host).try_into().unwrap();
+            assert_eq!((start.ending, start.ended, &start.job[..]), (None, None, "nightly"));
+            assert_eq!(start.wrapper.unwrap().0, std::process::id());
+            assert_eq!(start.boot_id.unwrap().len(), 36);
+            assert_eq!((&end.execution, end.ending), (&start.execution, Some(Ending::Exit(5))));
+            assert!(end.ended.unwrap() >= end.started);
+            if capture {
+                assert_eq!(end.stdout_bytes, Some(1_000_003));
+                assert_eq!(end.stdout_sha256, Some(hex(&Sha256::digest(&sent))));
+                assert!(end.tail.unwrap().as_str().len() <= spool::MAX_TAIL_BYTES);
+            } else {
+                assert_eq!((end.stdout_bytes, end.stdout_sha256, end.tail), (None, None, None));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_jobs_end_is_the_wrappers() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str, mode| {
+            let path = dir.path().join(name);
+            files::replace(&path, text.as_bytes(), mode).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let plain = file("plain", "no program", 0o644);
+        let bare = file("bare", "exit 9", 0o755);
+        let lost = file("lost", "#!/no/such/interpreter\n", 0o755);
+        let folder = dir.path().to_str().unwrap();
+        let table: [(&[&str], Leaving, Option<&str>); 9] = [
+            (&["true"], Leaving::Status(0), None),
+            (&["sh", "-c", "exit 255"], Leaving::Status(255), None),
+            (&["sh", "-c", "kill -9 $$"], Leaving::Signal(9), None),
+            (&["no-such-program"], Leaving::Status(127), Some("failed to run `no-such-program`: not found")),
+            (&[], Leaving::Status(127), Some("failed to run ``: not found")),
+            (&[&lost], Leaving::Status(127), Some(": not found")),
+            (&[&plain], Leaving::Status(126), Some(": not executable, or not by this user")),
+            (&[folder], Leaving::Status(126), Some(": not executable, or not by this user")),
+            (&[&bare], Leaving::Status(9), None),
+        ];
+        for (n, (argv, leaving, said)) in table.into_iter().enumerate() {
+            let host = Host::for_tests(&dir.path().join(n.to_string()));
+            let outcome = run(&host, argv, false, None, None, None).await;
+            assert_eq!(outcome.leaving, leaving, "{argv:?}");
+            let heard = outcome.said.as_ref().map(Clean::as_str);
+            assert_eq!(heard.is_some(), said.is_some(), "{argv:?}: {heard:?}");
+            assert!(heard.unwrap_or_default().ends_with(said.unwrap_or_default()), "{argv:?}: {heard:?}");
+            let ending = match (leaving, outcome.said) {
+                (_, Some(why)) => Ending::NotStarted(why),
+                (Leaving::Status(status), None) => Ending::Exit(status),
+                (Leaving::Signal(signal), None) => Ending::Signal(signal),
+            };
+            assert_eq!(events(&host).pop().unwrap().ending, Some(ending));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_job_knows_its_name_and_its_environment() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut host = Host::for_tests(dir.path());
+        host.env.insert("GREETING".into(), "hello".into());
+        let (out, stdout) = pipe().unwrap();
+        let out = read_all(out);
+        let job = ["sh", "-c", "echo $GREETING $PULSECHECK_JOB $PULSECHECK_EXECUTION"];
+        run(&host, &job, true, None, Some(stdout.into()), None).await;
+        let end = events(&host).pop().unwrap();
+        let line = format!("hello nightly {}\n", end.execution);
+        assert_eq!(String::from_utf8(out.join().unwrap()).unwrap(), line);
+        assert_eq!(end.tail.unwrap().as_str(), line);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_can_not_be_kept_stops_no_job() {
+        let dir = tempfile::tempdir().unwrap();
+        let blocked = dir.path().join("blocked");
+        std::fs::create_dir(&blocked).unwrap();
+        files::replace(&blocked.join("spool"), b"a file where the folder should be", 0o600).unwrap();
+        for (state, marked) in [(blocked, true), (PathBuf::from("/proc/no/state"), false)] {
+            let paths = Paths { home: None, state: state.clone(), proc: PathBuf::from("/proc") };
+            let host = Host::new(Clock::machine(), Host::for_tests(dir.path()).env, paths);
+            let ((out, stdout), (err, stderr)) = (pipe().unwrap(), pipe().unwrap());
+            let (out, err) = (read_all(out), read_all(err));
+            let job = ["sh", "-c", "echo done; exit 4"];
+            let outcome = run(&host, &job, false, None, Some(stdout.into()), Some(stderr.into())).await;
+            assert_eq!(outcome, ExitOutcome { leaving: Leaving::Status(4), said: None });
+            assert_eq!((out.join().unwrap().as_slice(), err.join().unwrap().as_slice()), (&b"done\n"[..], &b""[..]));
+            assert_eq!(state.join("spool-lost").exists(), marked);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_goes_away_ends_the_job_as_it_would_without_us() {
+        for capture in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let host = Host::for_tests(dir.path());
+            let (mut out, stdout) = pipe().unwrap();
+            let reader = std::thread::spawn(move || {
+                let mut first = [0; 10];
+                out.read_exact(&mut first).unwrap();
+                first
+            });
+            let outcome = run(&host, &["yes"], capture, None, Some(stdout.into()), None).await;
+            assert_eq!(&reader.join().unwrap(), b"y\ny\ny\ny\ny\n");
+            let sigpipe = Signal::PIPE.as_raw();
+            assert_eq!(outcome.leaving, Leaving::Signal(sigpipe), "captured: {capture}");
+            assert_eq!(events(&host).pop().unwrap().ending, Some(Ending::Signal(sigpipe)));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_job_leaves_running_does_not_hold_the_wrapper() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::for_tests(dir.path());
+        let (out, stdout) = pipe().unwrap();
+        let out = read_all(out);
+        // Twice the pipe's room is still on its way when the shell has ended; the sleeper holds the pipe open.
+        let job = ["sh", "-c", "sleep 60 & head -c 131072 /dev/zero; echo $! > \"$HOME/left\""];
+        let outcome = run(&host, &job, true, None, Some(stdout.into()), None).await;
+        assert_eq!(outcome.leaving, Leaving::Status(0));
+        assert_eq!(out.join().unwrap().len(), 131_072);
+        let left = std::fs::read_to_string(dir.path().join("left")).unwrap().trim().parse().unwrap();
+        rustix::process::kill_process(Pid::from_raw(left).unwrap(), Signal::KILL).unwrap();
+    }
+
+    /// Not a test: the process that the tests below start. It runs the script in `JOB_SCRIPT` as `pulsecheck exec` would.
+    #[test]
+    #[ignore = "the wrapper that other tests start"]
+    fn wrapper() {
+        let Some(script) = std::env::var_os("JOB_SCRIPT") else { return };
+        let home = PathBuf::from(std::env::var_os("HOME").unwrap());
+        let host = Host::new(Clock::machine(), crate::host::env::capture(), Host::for_tests(&home).paths);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let capture = std::env::var_os("JOB_CAPTURE").is_some();
+        let request = request(&["sh", "-c", script.to_str().unwrap()], Some(capture));
+        runtime.block_on(exec(request, &host)).leaving.leave();
+    }
+
+    struct Wrapper {
+        dir: tempfile::TempDir,
+        child: std::process::Child,
+    }
+
+    impl Wrapper {
+        /// Starts a wrapper around a script, itself started by the shell line `before`, which ends in `exec "$@"`.
+        fn start(before: &str, script: &str) -> Self {
+            Self::start_with(before, script, |_| {})
+        }
+
+        fn start_with(before: &str, script: &str, change: impl FnOnce(&mut Command)) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let mut command = Command::new("/bin/sh");
+            command
+                .args(["-c", before, "sh"])
+                .arg(std::env::current_exe().unwrap())
+                .args(["--exact", "jobs::exec::tests::wrapper", "--ignored", "--nocapture"])
+                .env("HOME", dir.path())
+                .env("JOB_SCRIPT", script)
+                .current_dir(dir.path())
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                // A group that is in no terminal's foreground, wherever the tests run.
+                .process_group(0);
+            change(&mut command);
+            Self { dir, child: command.spawn().unwrap() }
+        }
+
+        fn wait_for(&self, file: &str) -> String {
+            let path = self.dir.path().join(file);
+            let text = poll(|| std::fs::read_to_string(&path).ok().filter(|text| text.ends_with('\n')));
+            text.unwrap_or_else(|| panic!("`{file}` did not come"))
+        }
+
+        fn signal(&self, signal: Signal) {
+            let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+            rustix::process::kill_process(pid, signal).unwrap();
+        }
+
+        fn end(&mut self) -> ExitStatus {
+            let status = poll(|| self.child.try_wait().unwrap());
+            if status.is_none() {
+                self.child.kill().unwrap();
+            }
+            status.expect("the wrapper ends")
+        }
+
+        fn endings(&self) -> Vec<Option<Ending>> {
+            events(&Host::for_tests(self.dir.path())).into_iter().map(|event| event.ending).collect()
+        }
+    }
+
+    fn poll<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(found) = look() {
+                return Some(found);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        None
+    }
+
+    const PLAIN: &str = r#"exec "$@""#;
+
+    #[test]
+    fn death_by_a_signal_is_seen_as_one() {
+        for signal in [Signal::TERM, Signal::KILL, Signal::SEGV, Signal::PIPE, Signal::USR1, Signal::INT] {
+            let number = signal.as_raw();
+            let mut wrapper = Wrapper::start(PLAIN, &format!("kill -{number} $$"));
+            let status = wrapper.end();
+            assert_eq!((status.signal(), status.core_dumped()), (Some(number), false), "{status}");
+            assert_eq!(wrapper.endings(), [None, Some(Ending::Signal(number))]);
+        }
+    }
+
+    #[test]
+    fn signals_reach_the_job() {
+        for (signal, name) in [
+            (Signal::TERM, "TERM"),
+            (Signal::HUP, "HUP"),
+            (Signal::USR1, "USR1"),
+            (Signal::USR2, "USR2"),
+            (Signal::INT, "INT"),
+            (Signal::QUIT, "QUIT"),
+        ] {
+            let script = format!("trap 'exit 7' {name}; echo > ready; while :; do sleep 0.02; done");
+            let mut wrapper = Wrapper::start(PLAIN, &script);
+            wrapper.wait_for("ready");
+            wrapper.signal(signal);
+            assert_eq!(wrapper.end().code(), Some(7), "{name}");
+            assert_eq!(wrapper.endings(), [None, Some(Ending::Exit(7))]);
+        }
+    }
+
+    #[test]
+    fn a_killed_wrapper_leaves_the_job_running_and_a_start_without_an_end() {
+        let script = "echo > ready; while [ ! -e go ]; do sleep 0.02; done; echo more; echo > done";
+        let mut wrapper = Wrapper::start(PLAIN, script);
+        wrapper.wait_for("ready");
+        wrapper.signal(Signal::KILL);
+        assert_eq!(wrapper.end().signal(), Some(9));
+        files::replace(&wrapper.dir.path().join("go"), b"", 0o600).unwrap();
+        wrapper.wait_for("done");
+        assert_eq!(wrapper.endings(), [None]);
+    }
+
+    #[test]
+    fn a_signal_that_was_ignored_stays_ignored_for_the_job() {
+        let script =
+            "grep SigIgn /proc/self/status > mask; echo > ready; while [ ! -e go ]; do sleep 0.02; done; exit 3";
+        let mut wrapper = Wrapper::start(r#"trap "" HUP; exec "$@""#, script);
+        wrapper.wait_for("ready");
+        let mask = ignored_signals(&wrapper.wait_for("mask")).unwrap();
+        assert_eq!(mask & 1, 1, "{mask:x}");
+        wrapper.signal(Signal::HUP);
+        files::replace(&wrapper.dir.path().join("go"), b"", 0o600).unwrap();
+        assert_eq!(wrapper.end().code(), Some(3));
+    }
+
+    #[test]
+    fn a_wrapper_whose_reader_is_stuck_can_be_ended() {
+        let (held, stdout) = pipe().unwrap();
+        // More than one pipe holds and less than two: the job ends, the wrapper is stuck with the rest.
+        let script = "trap '' TERM; echo > ready; head -c 100000 /dev/zero; exit 6";
+        let mut wrapper = Wrapper::start_with(PLAIN, script, |command| {
+            command.env("JOB_CAPTURE", "1").stdout(stdout);
+        });
+        wrapper.wait_for("ready");
+        // The first may still reach the job, which ignores it.
+        let status = poll(|| {
+            wrapper.signal(Signal::TERM);
+            wrapper.child.try_wait().unwrap()
+        });
+        assert_eq!(status.unwrap_or_else(|| wrapper.end()).code(), Some(6));
+        assert_eq!(wrapper.endings(), [None, Some(Ending::Exit(6))]);
+        drop(held);
+    }
+
+    #[test]
+    fn processes_are_read_whatever_their_name() {
+        let stat = "4217 (a) b (c)) S 1 4217 4217 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 8271555 9 10";
+        assert_eq!(start_ticks(stat), Some(8_271_555));
+        assert_eq!(start_ticks("4217 (a"), None);
+        assert_eq!(ignored_signals("Name:\tx\nSigIgn:\t0000000000001001\n"), Some(0x1001));
+        assert_eq!(ignored_signals("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_no_negative_duration() {
+        let begun = Now { wall: "2026-03-20T14:30:00Z".parse().unwrap(), boot: Duration::from_secs(100) };
+        let ended =
+            |wall: &str, boot| end_time(begun, Now { wall: wall.parse().unwrap(), boot: Duration::from_secs(boot) });
+        assert_eq!(ended("2026-03-20T14:30:07Z", 107).to_string(), "2026-03-20T14:30:07Z");
+        assert_eq!(ended("2026-03-20T13:30:07Z", 107).to_string(), "2026-03-20T14:30:07Z");
+    }
+}

@@ -46,6 +46,7 @@ pub const HTTP_REASONS: &[ReasonDoc] = &[
     target("redirect_refused", "it redirects where the request may not go", "use the address it redirects to"),
     blind("roots_unreadable", "the extra trusted certificates can't be read", "correct the path of the PEM file"),
     blind("bad_request", "the URL, method or a header can't be sent", "correct the request in the config"),
+    ours("client_failed", "the HTTP client could not be built", "report the defect with `pulsecheck explain`"),
 ];
 
 /// From [`host::files`](crate::host::files), beside [`MISSING`].

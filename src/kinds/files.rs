@@ -12,15 +12,14 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::common::{FILE_REASONS, LANE_REASONS};
-use super::words::as_number;
 use super::{Cx, FactDoc, Fetched, Kind, KindDoc, Past, ReasonDoc, ReasonOutcome};
 use crate::clean;
-use crate::facts::{Facts, Finding, Subject, Unread, Weight};
+use crate::facts::{Facts, Finding, Subject, Unread, Value, Weight};
 use crate::host::accounts::Accounts;
 use crate::host::files::{self, Stat};
 use crate::redact::Clean;
 use crate::settings::{PathGlob, Size};
-use crate::words::bytes;
+use crate::words;
 
 /// Paths that one glob may match; what is beyond is left out, and that is said.
 const MAX_MATCHES: usize = 1_000;
@@ -288,7 +287,7 @@ mode = "0600"
                     }
                 }
                 Err(unread) => {
-                    fetched.unread.insert(Subject::new(&cx.host.expand(glob.as_str()).display().to_string()), unread);
+                    fetched.unread.insert(Subject::new(&cx.host.expand(&glob.as_str()).display().to_string()), unread);
                 }
             }
         }
@@ -348,7 +347,7 @@ struct Looked {
 }
 
 async fn look_through(glob: &PathGlob, cx: &Cx) -> Result<Looked, Unread> {
-    let pattern = cx.host.expand(glob.as_str());
+    let pattern = cx.host.expand(&glob.as_str());
     let about = pattern.display().to_string();
     cx.host.lane(&about, cx.deadline, move || look(&pattern)).await?
 }
@@ -392,13 +391,12 @@ fn judge_one(settings: &Settings, facts: &Facts, subject: &Subject, findings: &m
     if let Some(wanted) = settings.thing
         && thing != wanted.as_str()
     {
-        let seen = if thing == "other" { "neither a file nor a folder" } else { thing };
-        find(
-            "wrong_type",
-            Weight::Fail,
-            true,
-            clean!("it is a {} that is wanted, and {seen} that is there", wanted.as_str()),
-        );
+        let seen = match thing {
+            "other" => "is neither a file nor a folder,",
+            "folder" => "is a folder",
+            _ => "is a file",
+        };
+        find("wrong_type", Weight::Fail, true, clean!("{seen} and has to be a {}", wanted.as_str()));
     }
     if !settings.symlinks && facts.flag(subject, "symlink") == Some(true) {
         find("symlink", Weight::Fail, true, clean!("is a symbolic link"));
@@ -429,26 +427,17 @@ fn judge_one(settings: &Settings, facts: &Facts, subject: &Subject, findings: &m
             find(code, weight, true, clean!("{fact} is {is} instead of {asked}"));
         }
     }
-    if let Some(size) = facts.number(subject, "size_bytes") {
-        if let Some(min) = settings.min_size
-            && size < as_number(min)
-        {
-            find(
-                "too_small",
-                Weight::Fail,
-                false,
-                clean!("{} where {} is the least", bytes(size), bytes(as_number(min))),
-            );
+    if let Some(Value::Int(size)) = facts.get(subject, "size_bytes").map(|fact| &fact.value)
+        && let Ok(size) = u64::try_from(*size)
+    {
+        let said = |limit: Size, which: &str| {
+            clean!("{} where {} is the {which}", words::size(size), words::size(limit.bytes()))
+        };
+        if let Some(min) = settings.min_size.filter(|min| size < min.bytes()) {
+            find("too_small", Weight::Fail, false, said(min, "least"));
         }
-        if let Some(max) = settings.max_size
-            && size > as_number(max)
-        {
-            find(
-                "too_large",
-                Weight::Warn,
-                false,
-                clean!("{} where {} is the most", bytes(size), bytes(as_number(max))),
-            );
+        if let Some(max) = settings.max_size.filter(|max| size > max.bytes()) {
+            find("too_large", Weight::Warn, false, said(max, "most"));
         }
     }
 }
@@ -472,4 +461,155 @@ fn rights(bits: u32) -> String {
         }
     }
     parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+
+    use super::*;
+    use crate::kinds::trial::{Trial, problems, settings};
+
+    fn write(path: &Path, bytes: &[u8], mode: u32) {
+        files::replace(path, bytes, mode).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn bad_settings_are_refused() {
+        for (toml, said) in [
+            ("paths = []", "paths: no path is listed"),
+            ("paths = ['etc']", "expected a path that begins with `/` or `~/`, found `etc`"),
+            ("paths = ['/a']\nmode = '0800'", "`0800` is no mode (three or four octal digits as text, like \"0600\")"),
+            ("paths = ['/a']\nmode = 600", "invalid type: integer `600`, expected a string"),
+            (
+                "paths = ['/a']\nexists = 'absent'\nmode = '0600'",
+                "mode: `mode` says nothing about what must be absent (leave one of the two out)",
+            ),
+            ("paths = ['/a']\nstrict = true", "strict: `strict` is about `mode`, which is not set"),
+            ("paths = ['/a']\nmin_size = '2kB'\nmax_size = '1kB'", "min_size: `min_size` is larger than `max_size`"),
+            (
+                "paths = ['/a']\ntype = 'folder'\nmin_size = 1",
+                "min_size: `min_size` is about files, and `type` is `folder`",
+            ),
+            ("paths = ['/a']\nowner = 'ann'", "unknown field `owner`"),
+        ] {
+            let found = problems::<Files>(toml);
+            assert!(found.len() == 1 && found[0].starts_with(said), "{toml}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn each_thing_is_held_to_the_settings() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        for (name, mode) in [("all", 0o666), ("group", 0o640), ("mine", 0o600), ("run", 0o700), ("sticky", 0o1600)] {
+            write(&root.join(name), b"12345", mode);
+        }
+        symlink("mine", root.join("link")).unwrap();
+        symlink("nowhere", root.join("dangling")).unwrap();
+        fs::create_dir(root.join("folder")).unwrap();
+        let meta = fs::metadata(root.join("mine")).unwrap();
+        let (uid, gid) = (meta.uid(), meta.gid());
+        for (path, more, codes) in [
+            ("mine", "mode = '0600'\ntype = 'file'", vec![]),
+            ("sticky", "mode = '0600'", vec![]),
+            ("group", "mode = '0600'", vec!["too_open"]),
+            ("run", "mode = '0600'", vec!["too_open"]),
+            ("group", "mode = '0600'\nstrict = true", vec!["open_to_others"]),
+            ("all", "mode = '0600'", vec!["open_to_others"]),
+            ("all", "mode = '0666'", vec![]),
+            ("folder", "mode = '0755'\ntype = 'folder'", vec![]),
+            ("folder", "type = 'file'", vec!["wrong_type"]),
+            ("mine", "type = 'folder'", vec!["wrong_type"]),
+            ("link", "mode = '0600'", vec![]),
+            ("link", "symlinks = false", vec!["symlink"]),
+            ("mine", "symlinks = false", vec![]),
+            ("dangling", "", vec!["missing"]),
+            ("none", "", vec!["missing"]),
+            ("none", "exists = 'optional'\nmode = '0600'", vec![]),
+            ("none", "exists = 'absent'", vec![]),
+            ("mine", "exists = 'absent'", vec!["present"]),
+            ("mine", "min_size = 5\nmax_size = 5", vec![]),
+            ("mine", "min_size = 6", vec!["too_small"]),
+            ("mine", "max_size = 4", vec!["too_large"]),
+            ("mine", &format!("user = '{uid}'\ngroup = '{gid}'"), vec![]),
+            ("mine", "user = '4242'\ngroup = '4243'", vec!["wrong_owner", "wrong_group"]),
+        ] {
+            let path = root.join(path).display().to_string();
+            let settings = settings::<Files>(&format!("paths = ['{path}']\n{more}"));
+            let look = Trial::new(root).look::<Files>(&settings).unwrap();
+            let wanted: Vec<_> = codes.iter().map(|code| format!("{path}: {code}")).collect();
+            assert_eq!(look.codes(), wanted, "{path} with {more}");
+            for finding in &look.findings {
+                assert_eq!(Files::DOC.reason(finding.code.as_str()).unwrap().settled, finding.settled, "{finding:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_said_names_the_trouble() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        write(&file, &[0; 2048], 0o4646);
+        for (more, said) in [
+            (
+                "mode = '0600'",
+                "mode 4646 where 0600 is the most: everybody may read, write; its group may read; it is setuid",
+            ),
+            ("min_size = '3KiB'", "2.0 KiB where 3.0 KiB is the least"),
+            ("max_size = '1KiB'", "2.0 KiB where 1.0 KiB is the most"),
+            ("type = 'folder'", "is a file and has to be a folder"),
+        ] {
+            let settings = settings::<Files>(&format!("paths = ['{}']\n{more}", file.display()));
+            assert_eq!(Trial::new(dir.path()).look::<Files>(&settings).unwrap().said(), said);
+        }
+    }
+
+    #[test]
+    fn globs_match_many_or_are_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a.key", "b.key", "c.pem"] {
+            write(&dir.path().join(name), b"x", 0o644);
+        }
+        let mut trial = Trial::new(dir.path());
+        let look = trial.look::<Files>(&settings::<Files>("paths = ['~/*.key', '~/*.crt']\nmode = '0600'")).unwrap();
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        assert_eq!(
+            look.codes(),
+            [
+                "missing".to_owned(),
+                format!("{}: open_to_others", at("a.key")),
+                format!("{}: open_to_others", at("b.key"))
+            ]
+        );
+        assert_eq!(look.said(), "nothing matches `~/*.crt`");
+        let look = trial.look::<Files>(&settings::<Files>("paths = ['~/*.crt']\nexists = 'optional'")).unwrap();
+        assert_eq!(look.codes(), [""; 0]);
+    }
+
+    #[test]
+    fn names_of_accounts_are_those_of_the_machine() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("f");
+        write(&file, b"x", 0o640);
+        let meta = fs::metadata(&file).unwrap();
+        fs::create_dir(dir.path().join("etc")).unwrap();
+        write(&dir.path().join("etc/passwd"), format!("ann:x:{}:1::/:/bin/sh\n", meta.uid()).as_bytes(), 0o644);
+        write(&dir.path().join("etc/group"), b"team:x:4242:\n", 0o644);
+        let mut trial = Trial::new(dir.path());
+        trial.host().paths.proc = dir.path().join("proc");
+        let path = file.display().to_string();
+        let look = |trial: &mut Trial, more: &str| {
+            trial.look::<Files>(&settings::<Files>(&format!("paths = ['{path}']\n{more}"))).unwrap()
+        };
+        let seen = look(&mut trial, "user = 'ann'\ngroup = 'team'");
+        assert_eq!(seen.codes(), [format!("{path}: wrong_group")]);
+        assert_eq!(seen.said(), format!("group is {} instead of team", meta.gid()));
+        assert_eq!((seen.text(&path, "owner"), seen.text(&path, "mode")), (Some("ann"), Some("0640")));
+        let seen = look(&mut trial, "user = 'bob'\ngroup = 'gang'");
+        assert_eq!(seen.codes(), ["unknown_account"]);
+        assert_eq!(seen.said(), "this machine knows no user `bob`, group `gang`");
+    }
 }

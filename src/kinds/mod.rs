@@ -19,6 +19,8 @@ pub mod tcp;
 mod testing;
 pub mod tls;
 pub mod token;
+#[cfg(test)]
+mod trial;
 mod words;
 
 use std::collections::BTreeMap;

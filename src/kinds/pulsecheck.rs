@@ -72,6 +72,8 @@ pub const DOC: KindDoc = KindDoc {
             "records of job runs could not be read and were moved to spool/bad",
             "look at the files in spool/bad",
         ),
+        warn("run_not_recorded", "the record of a job's run could not be written", "make room in the state folder, or writable"),
+        warn("store_away", "nothing can be committed now (a full disk, a read-only folder)", "make room in the state folder, or writable"),
         ReasonDoc {
             code: "delivery_failing",
             outcome: ReasonOutcome::Fail,
@@ -116,6 +118,8 @@ pub struct Own {
     pub dropped: usize,
     /// Spool files that could not be read.
     pub spool_bad: usize,
+    /// When a job's run could last not be recorded, since that was last said.
+    pub spool_lost: Option<Timestamp>,
 }
 
 /// What Pulsecheck saw of itself, given what it saw of the others.
@@ -155,6 +159,9 @@ pub fn observe(own: &Own, seen: &[Observation], at: Timestamp) -> Observation {
     }
     if own.spool_bad > 0 {
         say("spool", "spool_damaged", clean!("{} records of job runs could not be read", own.spool_bad));
+    }
+    if let Some(at) = own.spool_lost {
+        say("spool", "run_not_recorded", clean!("a job's run could not be recorded, last at {at:.0}"));
     }
     for (code, (count, example)) in ours(seen, own) {
         say(&code, "could_not_look", clean!("{count} could not be looked at: {example}"));

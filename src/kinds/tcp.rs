@@ -1,7 +1,5 @@
 //! A TCP port that must answer, not only accept.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -210,16 +208,12 @@ async fn await_match(
     let (mut looks, mut looked_at) = (0, 0);
     loop {
         let count = match timeout_at(deadline, stream.read(&mut piece)).await {
-            Ok(Ok(count)) => count,
-            Ok(Err(_)) => 0,
             Err(_) if bytes.is_empty() => {
-                let waited = Duration::from_secs(began.elapsed().as_secs().max(1));
-                return Err(Unread::target(
-                    "no_answer",
-                    clean!("connected, but nothing came within {} s", waited.as_secs()),
-                ));
+                let waited_s = began.elapsed().as_secs().max(1);
+                return Err(Unread::target("no_answer", clean!("connected, but nothing came within {waited_s} s")));
             }
-            Err(_) => 0,
+            Ok(Ok(count)) => count,
+            Ok(Err(_)) | Err(_) => 0,
         };
         let room = MAX_ANSWER_BYTES - bytes.len();
         bytes.extend_from_slice(piece.get(..count.min(room)).unwrap_or_default());
@@ -241,6 +235,8 @@ async fn await_match(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::io::duplex;
 
     use super::*;

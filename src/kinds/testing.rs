@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Kind, Memory, Records};
+use super::{Cx, Kind, Memory, Past, Records};
+use crate::clock::Now;
 use crate::facts::{CheckName, Unread};
+use crate::host::Host;
 use crate::records::{CheckView, Execution};
 
 /// A second since 1970.
@@ -68,6 +71,13 @@ impl Memory for Remembered {
     fn scan(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, Unread> {
         Ok(self.0.iter().filter(|(key, _)| key.starts_with(prefix)).map(|(k, v)| (k.clone(), v.clone())).collect())
     }
+}
+
+/// What a check called `tried` is given for its first fetch, with this long to do it.
+pub(super) fn cx(host: Arc<Host>, now: Now, within: Duration) -> Cx {
+    let deadline = tokio::time::Instant::now() + within;
+    let memory = Arc::new(Remembered::default());
+    Cx::new("tried".try_into().unwrap(), now, deadline, Arc::new(Past::default()), memory, records(Vec::new()), host)
 }
 
 /// The example of a kind's documentation is a table of that kind, and nothing in it contradicts itself.

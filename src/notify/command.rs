@@ -244,4 +244,67 @@ mod tests {
             assert_eq!(undelivered, Undelivered::later(Clean::new(expected)));
         }
     }
+
+    fn script(dir: &std::path::Path, text: &str) -> String {
+        let path = dir.join("tell");
+        crate::host::files::replace(&path, format!("#!/bin/sh\n{text}\n").as_bytes(), 0o700).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn settings(table: &str) -> Settings {
+        toml::from_str(table).unwrap()
+    }
+
+    fn in_secs(secs: u64) -> Instant {
+        Instant::now() + Duration::from_secs(secs)
+    }
+
+    #[tokio::test]
+    async fn the_command_is_given_the_message_and_the_essentials() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut host = Host::for_tests(dir.path());
+        host.env.insert("PAGER_KEY".into(), "pager-key-5512".into());
+        let program = script(dir.path(), "cat > \"$HOME/body\"; env > \"$HOME/env\"; echo \"$1\" > \"$HOME/arg\"");
+        let settings = settings(&format!(
+            "argv = [{program:?}, 'a $(b) c']\nenv = {{ LOUD = 'no' }}\nsecret_env = {{ KEY = 'env:PAGER_KEY' }}"
+        ));
+        let mut told = Vec::new();
+        super::super::tests::messages(&mut |_, message| told.push(Command::render(&settings, message)));
+        for outgoing in told {
+            let receipt = Command::deliver(&settings, &outgoing, &host, in_secs(20)).await.unwrap();
+            assert_eq!(receipt, Receipt { reference: None, said: Clean::new("exited with 0") });
+            let read = |name: &str| crate::host::files::read(&dir.path().join(name), 100_000).unwrap().0;
+            assert_eq!(read("body"), outgoing.body);
+            assert_eq!(read("arg"), b"a $(b) c\n");
+            let env = String::from_utf8(read("env")).unwrap();
+            let fixed = ["LOUD=no".to_owned(), "KEY=pager-key-5512".to_owned()];
+            for variable in outgoing.beside.iter().map(|(name, value)| format!("{name}={value}")).chain(fixed) {
+                assert!(env.lines().any(|line| line == variable), "no {variable} in {env}");
+            }
+            assert!(!env.contains("PAGER_KEY="), "nothing else is inherited: {env}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_can_pass_is_tried_again_and_what_can_not_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::for_tests(dir.path());
+        let program = script(dir.path(), "echo down >&2; [ \"$1\" = slow ] && sleep 60; exit \"$1\"");
+        for (argv, more, expected) in [
+            (format!("[{program:?}, '75']"), "", "later: asked to be run again (status 75): \"down\""),
+            (format!("[{program:?}, '3']"), "", "later: exited with 3: \"down\""),
+            (format!("[{program:?}, 'slow']"), "timeout = '1s'", "later: was still running after "),
+            ("['/no/such/program']".to_owned(), "", "never: "),
+            ("['~/tell']".to_owned(), "secret_env = { A = 'env:NOT_THERE' }", "later: the secret `env:NOT_THERE` "),
+        ] {
+            let settings = settings(&format!("argv = {argv}\n{more}"));
+            let said = match Command::deliver(&settings, &Outgoing::default(), &host, in_secs(20)).await.unwrap_err() {
+                Undelivered::Later { after, said } => {
+                    format!("later{}: {said}", if after.is_some() { "!" } else { "" })
+                }
+                Undelivered::Never { said } => format!("never: {said}"),
+            };
+            assert!(said.starts_with(expected), "{argv}: {said}");
+        }
+    }
 }

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::body::{self, Format};
 use super::{LONGEST_WAIT, Message, Notifier, NotifierDoc, Outgoing, Per, Receipt, Undelivered};
 use crate::clean;
+use crate::facts::Unread;
 use crate::host::Host;
 use crate::host::http::Request;
 use crate::redact::{Clean, Secret};
@@ -182,10 +183,7 @@ secret = "env:PULSECHECK_HOOK_SECRET"
             max_body_bytes: MAX_ANSWER_BYTES,
             extra_roots: settings.ca_file.as_deref().map(|path| host.expand(path)),
         };
-        let answer = host.http(&request, deadline).await.map_err(|unread| {
-            let said = clean!("{target}: {}", unread.said);
-            if unread.code.as_str() == "too_many_redirects" { redirected(&target) } else { Undelivered::later(said) }
-        })?;
+        let answer = host.http(&request, deadline).await.map_err(|unread| failed(&target, &unread))?;
         verdict(&target, answer.status, answer.header("retry-after"), &answer.body, now)
     }
 }
@@ -254,6 +252,21 @@ fn sign(key: &[u8], id: &str, at: Timestamp, body: &[u8]) -> String {
     mac.update(b".");
     mac.update(body);
     format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+}
+
+/// Why there is no answer. Words that hold a URL are not taken over: its path may be the secret.
+fn failed(target: &str, unread: &Unread) -> Undelivered {
+    let code = unread.code.as_str();
+    let said = unread.said.as_str();
+    if matches!(code, "redirect_refused" | "too_many_redirects") {
+        redirected(target)
+    } else if said.contains("://") {
+        Undelivered::later(clean!("{target}: {}", code.replace('_', " ")))
+    } else if said.contains(target) {
+        Undelivered::later(unread.said.clone())
+    } else {
+        Undelivered::later(clean!("{target}: {said}"))
+    }
 }
 
 fn redirected(target: &str) -> Undelivered {
@@ -403,5 +416,142 @@ mod tests {
     fn a_bad_url_is_not_repeated() {
         let said = parse_url("htps://hooks.example.net/T0/B0/topsecret").unwrap_err();
         assert!(!said.contains("topsecret"), "{said}");
+    }
+
+    /// A server that answers each connection's one request with the next of these, and gives back what it was sent.
+    fn server(answers: &[&'static str]) -> (String, std::thread::JoinHandle<Vec<String>>) {
+        use std::io::{Read as _, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let answers = answers.to_vec();
+        let serving = std::thread::spawn(move || {
+            let mut requests = Vec::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = Vec::new();
+                let mut chunk = [0; 4_096];
+                loop {
+                    let text = String::from_utf8_lossy(&request).into_owned();
+                    let whole = text.split_once("\r\n\r\n").is_some_and(|(head, body)| {
+                        let head = head.to_ascii_lowercase();
+                        let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+                        length.is_some_and(|length| body.len() == length.trim().parse::<usize>().unwrap())
+                    });
+                    if whole {
+                        requests.push(text);
+                        break;
+                    }
+                    let count = stream.read(&mut chunk).unwrap();
+                    assert!(count > 0, "half a request: {text}");
+                    request.extend(&chunk[..count]);
+                }
+                let head = format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                stream.write_all(head.as_bytes()).unwrap();
+            }
+            requests
+        });
+        (address, serving)
+    }
+
+    fn header<'a>(request: &'a str, name: &str) -> Option<&'a str> {
+        let head = request.split_once("\r\n\r\n").unwrap().0;
+        let mut lines = head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    #[tokio::test]
+    async fn a_message_arrives_signed_and_a_repeat_has_the_same_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut host = Host::for_tests(dir.path());
+        let (address, serving) = server(&["503 Later\r\nRetry-After: 7", "202 Accepted"]);
+        for (name, value) in [
+            ("HOOK_URL", format!("http://{address}/T0/topsecret-path?x=1")),
+            ("NEW_KEY", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()),
+            ("OLD_KEY", "the key before that".to_owned()),
+            ("BEARER", "bearer-token-901".to_owned()),
+            ("ROUTE", "route-secret-44".to_owned()),
+        ] {
+            host.env.insert(name.into(), value.into());
+        }
+        let settings: Settings = toml::from_str(
+            "url_secret = 'env:HOOK_URL'\nsecret = 'env:NEW_KEY'\nprevious_secret = 'env:OLD_KEY'\n\
+             bearer = 'env:BEARER'\nheaders = { X-Team = 'attic' }\nsecret_headers = { X-Route = 'env:ROUTE' }",
+        )
+        .unwrap();
+        let mut told = Vec::new();
+        super::super::tests::messages(&mut |_, message| told.push(Webhook::render(&settings, message)));
+        let outgoing = told.remove(0);
+        let deadline = Instant::now() + Duration::from_secs(20);
+
+        let again = Webhook::deliver(&settings, &outgoing, &host, deadline).await.unwrap_err();
+        let said = clean!("{address} answered 503");
+        assert_eq!(again, Undelivered::Later { after: Some(Duration::from_secs(7)), said });
+        let receipt = Webhook::deliver(&settings, &outgoing, &host, deadline).await.unwrap();
+        assert_eq!(receipt.said, clean!("{address} answered 202"));
+
+        let requests = serving.join().unwrap();
+        for request in &requests {
+            assert!(request.starts_with("POST /T0/topsecret-path?x=1 HTTP/1.1\r\n"), "{request}");
+            let (_, body) = request.split_once("\r\n\r\n").unwrap();
+            assert_eq!(body.as_bytes(), outgoing.body);
+            for (name, value) in [
+                ("content-type", "application/json"),
+                ("webhook-id", "msg_0123456789abcdef"),
+                ("authorization", "Bearer bearer-token-901"),
+                ("x-team", "attic"),
+                ("x-route", "route-secret-44"),
+                ("user-agent", concat!("pulsecheck/", env!("CARGO_PKG_VERSION"))),
+            ] {
+                assert_eq!(header(request, name), Some(value), "{request}");
+            }
+            let at = header(request, "webhook-timestamp").unwrap().parse().unwrap();
+            let at = Timestamp::from_second(at).unwrap();
+            assert!(host.now().wall.duration_since(at).as_secs() < 60);
+            let new = signing_key(&Secret::plain("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).unwrap();
+            let both = [&new[..], b"the key before that"].map(|key| sign(key, &outgoing.id, at, &outgoing.body));
+            assert_eq!(header(request, "webhook-signature"), Some(&*both.join(" ")));
+        }
+    }
+
+    #[tokio::test]
+    async fn trouble_is_told_without_the_url() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::for_tests(dir.path());
+        let (address, serving) = server(&[
+            "404 Not Found",
+            "302 Found\r\nLocation: /elsewhere",
+            "307 Temporary Redirect\r\nLocation: ftp://elsewhere/",
+            "xx Nonsense",
+        ]);
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        for (table, expected) in [
+            (format!("url = 'http://{address}/topsecret'"), format!("Never: {address} answered 404")),
+            (
+                format!("url = 'http://{address}/topsecret'"),
+                format!("Never: {address} sends elsewhere (redirects are not followed; set the final URL)"),
+            ),
+            (
+                format!("url = 'http://{address}/topsecret'"),
+                format!("Never: {address} sends elsewhere (redirects are not followed; set the final URL)"),
+            ),
+            (format!("url = 'http://{address}/topsecret'"), format!("Later: {address}: bad answer")),
+            (format!("url = 'http://{closed}/topsecret'"), format!("Later: {closed} refuses connections")),
+            ("url_secret = 'env:NOT_THERE'".to_owned(), "Later: the secret `env:NOT_THERE` ".to_owned()),
+        ] {
+            let settings: Settings = toml::from_str(&table).unwrap();
+            let outgoing = Outgoing {
+                id: "m".to_owned(),
+                body: b"hi".to_vec(),
+                content_type: "text/plain",
+                ..Outgoing::default()
+            };
+            let deadline = Instant::now() + Duration::from_secs(20);
+            let undelivered = Webhook::deliver(&settings, &outgoing, &host, deadline).await.unwrap_err();
+            let word = if matches!(undelivered, Undelivered::Never { .. }) { "Never" } else { "Later" };
+            let said = format!("{word}: {}", undelivered.said());
+            assert!(said.starts_with(&expected), "{said}");
+            assert!(!format!("{undelivered:?}").contains("topsecret"), "{undelivered:?}");
+        }
+        serving.join().unwrap();
     }
 }

@@ -150,3 +150,106 @@ impl Records for Ledger {
         self.checks.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::super::testing::*;
+    use super::super::{Store, cycles::CycleTx};
+    use super::*;
+    use crate::judge::Judged;
+    use crate::records::Ending;
+
+    fn started(job: &str, n: i64) -> Execution {
+        Execution {
+            job: job.to_owned(),
+            execution: format!("{job}-{n:04}"),
+            started: at(n),
+            ended: None,
+            ending: None,
+            schedule: Some("every 1m".into()),
+            wrapper: Some((7, 99)),
+            boot_id: Some("b00t".into()),
+            stdout_bytes: None,
+            stdout_sha256: None,
+            tail: None,
+        }
+    }
+
+    /// An end that knows nothing of the start but its time.
+    fn ended(job: &str, n: i64) -> Execution {
+        Execution {
+            ended: Some(at(n) + SignedDuration::from_secs(30)),
+            ending: Some(Ending::Exit(0)),
+            stdout_bytes: Some(5),
+            tail: Some(Clean::new("done\n")),
+            schedule: None,
+            wrapper: None,
+            boot_id: None,
+            ..started(job, n)
+        }
+    }
+
+    fn whole(job: &str, n: i64) -> Execution {
+        let Execution { schedule, wrapper, boot_id, .. } = started(job, n);
+        Execution { schedule, wrapper, boot_id, ..ended(job, n) }
+    }
+
+    fn take(store: &mut Store, told: &[Execution]) {
+        let held = lease(store, at(0));
+        let id = store.last_cycle().unwrap().map_or(0, |last| last.seq);
+        let tx: CycleTx<'_> = store.begin(&held).unwrap();
+        tx.take_executions(told).unwrap();
+        tx.commit_cycle(&cycle(&format!("c{id}"), at(0)), &Judged::default(), &[], &[], &[]).unwrap();
+        store.release(&held).unwrap();
+    }
+
+    #[test]
+    fn a_start_and_an_end_make_one_execution_in_any_order_and_any_number() {
+        for (order, expected) in [
+            (vec![started("a", 1)], started("a", 1)),
+            (vec![started("a", 1), ended("a", 1)], whole("a", 1)),
+            (vec![ended("a", 1), started("a", 1)], whole("a", 1)),
+            (vec![started("a", 1), ended("a", 1), started("a", 1)], whole("a", 1)),
+            (vec![ended("a", 1), ended("a", 1)], ended("a", 1)),
+        ] {
+            let home = Home::new();
+            let mut store = home.open(at(0));
+            for told in &order {
+                take(&mut store, std::slice::from_ref(told));
+            }
+            assert_eq!(store.executions("a", 9).unwrap(), std::slice::from_ref(&expected), "{order:#?}");
+            let home = Home::new();
+            let mut store = home.open(at(0));
+            take(&mut store, &order);
+            assert_eq!(store.executions("a", 9).unwrap(), [expected], "in one cycle");
+        }
+    }
+
+    #[test]
+    fn the_last_hundred_are_kept_and_ten_of_their_tails() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        let all: Vec<Execution> = (0..120).map(|n| whole("a", n)).chain([whole("b", 0)]).collect();
+        take(&mut store, &all);
+        let kept = store.executions("a", 1_000).unwrap();
+        assert_eq!((kept.len(), kept[0].started, kept[99].started), (100, at(119), at(20)));
+        assert_eq!(kept.iter().filter(|execution| execution.tail.is_some()).count(), 10);
+        assert_eq!(store.executions("b", 9).unwrap(), [whole("b", 0)]);
+        assert_eq!(store.jobs().unwrap(), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_kind_sees_the_spool_before_it_is_taken() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        take(&mut store, &[whole("a", 1), started("a", 2)]);
+        let reader = Arc::new(Mutex::new(Reader::open(&home.folder).unwrap()));
+        let pending = vec![ended("a", 2), started("a", 3), started("c", 1)];
+        let ledger = Ledger::new(reader, pending, Arc::new(BTreeMap::new()));
+        assert_eq!(ledger.executions("a", 9).unwrap(), [started("a", 3), whole("a", 2), whole("a", 1)]);
+        assert_eq!(ledger.executions("a", 1).unwrap(), [started("a", 3)]);
+        assert_eq!(ledger.jobs().unwrap(), ["a", "c"]);
+    }
+}

@@ -67,8 +67,10 @@ pub struct IncidentView {
     pub closed: Option<(Timestamp, Option<Closing>)>,
 }
 
-/// The open incidents beside the bodies they were read from; one that can't be read is named and left alone.
-pub(crate) fn open(conn: &Connection) -> rusqlite::Result<(Vec<Incident>, BTreeMap<String, String>, Vec<String>)> {
+/// The open incidents, the bodies they were read from by id, and the ids of those that can't be read and are left alone.
+pub(crate) type Open = (Vec<Incident>, BTreeMap<String, String>, Vec<String>);
+
+pub(crate) fn open(conn: &Connection) -> rusqlite::Result<Open> {
     let (mut list, mut bodies, mut bad) = (Vec::new(), BTreeMap::new(), Vec::new());
     let mut query =
         conn.prepare_cached("SELECT id, body FROM incidents WHERE closed_ms IS NULL ORDER BY opened_ms, id")?;

@@ -95,7 +95,7 @@ impl Store {
         until: Timestamp,
         alive: impl FnOnce(&Holder) -> bool,
     ) -> Result<Lease, Error> {
-        self.write(|tx| {
+        self.write_lightly(|tx| {
             if let Some(held) = holder(tx)? {
                 let ahead = held.since.duration_since(now) > CLOCK_SLACK;
                 if held.until > now && !ahead && alive(&held.holder) {
@@ -123,7 +123,7 @@ impl Store {
 
     /// Moves the lease's end, for a run that goes on in cycles.
     pub fn extend_lease(&mut self, lease: &mut Lease, until: Timestamp) -> Result<(), Error> {
-        self.write(|tx| {
+        self.write_lightly(|tx| {
             check(tx, lease)?;
             tx.execute("UPDATE lease SET expires_ms = ?1", [ms(until)])?;
             Ok(())
@@ -134,9 +134,80 @@ impl Store {
 
     /// Gives the lease back. One that was lost is not an error: it is no longer ours to give.
     pub fn release(&mut self, lease: &Lease) -> Result<(), Error> {
-        self.write(|tx| {
+        self.write_lightly(|tx| {
             tx.execute("DELETE FROM lease WHERE token = ?1", [&lease.token])?;
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    #[test]
+    fn one_run_at_a_time() {
+        let home = Home::new();
+        let (mut one, mut two) = (home.open(at(0)), home.open(at(0)));
+        let first = one.take_lease(&me(10), at(0), at(3), |_| true).unwrap();
+        let refused = two.take_lease(&me(11), at(1), at(4), |holder| {
+            assert_eq!(*holder, me(10));
+            true
+        });
+        let held = Held { holder: me(10), since: at(0), until: at(3) };
+        assert_eq!(refused, Err(Error::Held(Box::new(held.clone()))));
+        assert_eq!(
+            held.to_string(),
+            "another run is at work: `pulsecheck run` (process 10 on h1) since 2026-03-20T12:00:00Z, until 2026-03-20T12:03:00Z at most"
+        );
+        assert_eq!(two.lease().unwrap(), Some(held));
+        one.release(&first).unwrap();
+        assert_eq!(two.lease().unwrap(), None);
+        two.take_lease(&me(11), at(1), at(4), |_| unreachable!()).unwrap();
+    }
+
+    #[test]
+    fn a_lease_is_taken_over_when_it_ran_out_or_its_holder_is_gone_or_the_clock_was_set_back() {
+        for (why, now, alive, taken) in [
+            ("it holds", at(2), true, false),
+            ("it ran out", at(3), true, true),
+            ("its holder is gone", at(2), false, true),
+            ("the clock was set back a little", at(-1), true, false),
+            ("the clock was set back a lot", at(-60 * 24), true, true),
+        ] {
+            let home = Home::new();
+            let mut store = home.open(at(0));
+            let old = store.take_lease(&me(10), at(0), at(3), |_| true).unwrap();
+            let new = store.take_lease(&me(11), now, now + SignedDuration::from_mins(3), |_| alive);
+            assert_eq!(new.is_ok(), taken, "{why}");
+            assert_eq!(store.begin(&old).is_err(), taken, "{why}: the old one can't commit any more");
+            if let Ok(new) = new {
+                store.release(&old).unwrap();
+                store.begin(&new).map(drop).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_lease_that_was_lost_commits_nothing_and_extends_nothing() {
+        let home = Home::new();
+        let (mut slow, mut quick) = (home.open(at(0)), home.open(at(0)));
+        let mut old = slow.take_lease(&me(10), at(0), at(3), |_| true).unwrap();
+        let new = quick.take_lease(&me(11), at(5), at(8), |_| true).unwrap();
+        assert_eq!(slow.begin(&old).err(), Some(Error::LostLease));
+        assert_eq!(slow.extend_lease(&mut old, at(9)), Err(Error::LostLease));
+        slow.release(&old).unwrap();
+        assert_eq!(quick.lease().unwrap().unwrap().holder, me(11), "the old holder gave back nothing that is not his");
+        quick.begin(&new).map(drop).unwrap();
+    }
+
+    #[test]
+    fn a_run_can_go_on_in_cycles() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        let mut lease = store.take_lease(&me(10), at(0), at(3), |_| true).unwrap();
+        store.extend_lease(&mut lease, at(18)).unwrap();
+        assert_eq!((lease.until, store.lease().unwrap().unwrap().until), (at(18), at(18)));
     }
 }

@@ -23,6 +23,9 @@ pub const STORE_UNREADABLE: &str = "store_unreadable";
 /// What one check wants to keep (`None` forgets).
 pub type Remember = (CheckName, String, Option<Vec<u8>>);
 
+/// A key and what it is to hold.
+type Wish<'a> = (&'a str, Option<&'a [u8]>);
+
 /// Why a value can't be kept, if it can't.
 #[must_use]
 pub fn refusal(name: &str, value: Option<&[u8]>) -> Option<Clean> {
@@ -36,7 +39,7 @@ pub fn refusal(name: &str, value: Option<&[u8]>) -> Option<Clean> {
 /// Writes what checks want to keep. Of a check that wants too much nothing is kept, so that its values stay of one time;
 /// what was refused is said.
 pub(crate) fn store(conn: &Connection, remember: &[Remember]) -> rusqlite::Result<Vec<Clean>> {
-    let mut by_check: BTreeMap<&CheckName, Vec<(&str, Option<&[u8]>)>> = BTreeMap::new();
+    let mut by_check: BTreeMap<&CheckName, Vec<Wish<'_>>> = BTreeMap::new();
     for (check, name, value) in remember {
         by_check.entry(check).or_default().push((name, value.as_deref()));
     }
@@ -127,4 +130,84 @@ impl Memory for CheckMemory {
 /// The store's trouble as a check's: it is ours, not the target's.
 pub(crate) fn unreadable(error: &Error) -> Unread {
     Unread::ours(STORE_UNREADABLE, clean!("the store can't be read: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use crate::facts::{Blame, Facts};
+    use crate::judge::{Judged, Word};
+
+    fn remember(home: &Home, name: &str, values: &[(&str, Option<Vec<u8>>)]) -> Vec<String> {
+        let mut store = home.open(at(0));
+        let held = lease(&mut store, at(0));
+        let id: i64 = store.last_cycle().unwrap().map_or(0, |last| last.seq);
+        let mut tx = store.begin(&held).unwrap();
+        tx.before("", at(0)).unwrap();
+        let judged = Judged { after: snapshot([stood(name, at(0), Word::Pass, Facts::new())]), ..Judged::default() };
+        let remember: Vec<Remember> =
+            values.iter().map(|(key, value)| (check(name), (*key).to_owned(), value.clone())).collect();
+        let committed = tx.commit_cycle(&cycle(&format!("c{id}"), at(0)), &judged, &remember, &[], &[]).unwrap();
+        store.release(&held).unwrap();
+        committed.said.iter().map(ToString::to_string).collect()
+    }
+
+    fn memory(home: &Home, name: &str, was: Option<&str>) -> CheckMemory {
+        let reader = Arc::new(Mutex::new(Reader::open(&home.folder).unwrap()));
+        CheckMemory::new(reader, check(name), was.map(check))
+    }
+
+    #[test]
+    fn a_check_finds_what_it_left() {
+        let home = Home::new();
+        let some = |text: &str| Some(text.as_bytes().to_vec());
+        assert_eq!(remember(&home, "log", &[("at.a", some("1")), ("at.b", some("2")), ("z", some(""))]), [""; 0]);
+        let seen = memory(&home, "log", None);
+        assert_eq!(seen.get("at.a").unwrap(), some("1"));
+        assert_eq!(seen.get("none").unwrap(), None);
+        let scanned = seen.scan("at.").unwrap();
+        assert_eq!(scanned, [("at.a".to_owned(), b"1".to_vec()), ("at.b".to_owned(), b"2".to_vec())]);
+        remember(&home, "log", &[("at.a", some("9")), ("z", None)]);
+        assert_eq!(seen.get("at.a").unwrap(), some("1"), "as of when it was first read");
+        let anew = memory(&home, "log", None);
+        assert_eq!((anew.get("at.a").unwrap(), anew.get("z").unwrap()), (some("9"), None));
+        assert_eq!(memory(&home, "other", None).scan("").unwrap(), []);
+        assert_eq!(memory(&home, "renamed", Some("log")).get("at.b").unwrap(), some("2"));
+    }
+
+    #[test]
+    fn too_much_is_refused_whole_and_said() {
+        let home = Home::new();
+        let big = Some(vec![7_u8; MAX_VALUE_BYTES]);
+        assert_eq!(
+            remember(&home, "log", &[("small", Some(vec![1])), ("big", Some(vec![7; MAX_VALUE_BYTES + 1]))]),
+            ["log wants to remember `big` with 1048577 bytes (a value has 1048576 at most)"]
+        );
+        assert_eq!(memory(&home, "log", None).scan("").unwrap(), []);
+        let names: Vec<String> = (0..17).map(|n| format!("n{n:02}")).collect();
+        let sixteen: Vec<_> = names.iter().take(16).map(|name| (name.as_str(), big.clone())).collect();
+        assert_eq!(remember(&home, "log", &sixteen), [""; 0]);
+        assert_eq!(
+            remember(&home, "log", &[("n00", Some(vec![1])), ("n16", big.clone()), ("n17", big)]),
+            ["log wants to remember 17825793 bytes (a check has 16777216 at most)"]
+        );
+        assert_eq!(memory(&home, "log", None).scan("").unwrap().len(), 16);
+        let long = "k".repeat(300);
+        assert_eq!(
+            remember(&home, "other", &[(&long, None)]),
+            ["other wants to remember a key of 300 bytes (a key has 256 at most)"]
+        );
+    }
+
+    #[test]
+    fn a_store_that_can_not_be_read_is_our_own_trouble() {
+        let home = Home::new();
+        remember(&home, "log", &[]);
+        let reader = Reader::open(&home.folder).unwrap();
+        home.open(at(0)).read(|conn| conn.execute_batch("DROP TABLE memory")).unwrap();
+        let seen = CheckMemory::new(Arc::new(Mutex::new(reader)), check("log"), None);
+        let unread = seen.get("x").unwrap_err();
+        assert_eq!((unread.blame, unread.code.as_str()), (Blame::Ours, STORE_UNREADABLE));
+    }
 }

@@ -4,6 +4,8 @@
 
 pub mod cycles;
 pub mod executions;
+#[cfg(test)]
+mod fixture;
 pub mod incidents;
 pub mod lease;
 pub mod memory;
@@ -12,6 +14,8 @@ pub mod outbox;
 pub mod people;
 pub mod retention;
 pub mod standing;
+#[cfg(test)]
+mod testing;
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -80,6 +84,8 @@ impl Halt {
 pub struct Reader {
     conn: Connection,
     path: PathBuf,
+    /// Which file it is, whatever is done to its name.
+    inode: Option<(u64, u64)>,
 }
 
 /// The store, to be read and written.
@@ -97,7 +103,7 @@ impl Reader {
     /// Opens `state.db` in a state folder to read it.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let path = state_path(folder);
-        Ok(Self { conn: sqlite::open_read_only(&path, &SCHEMA)?, path })
+        Ok(Self { conn: sqlite::open_read_only(&path, &SCHEMA)?, inode: open::inode(&path), path })
     }
 
     /// The file.
@@ -115,6 +121,15 @@ impl Reader {
         trouble.into()
     }
 
+    /// What is written into a file that was moved away is lost to everybody who opens it by its name.
+    fn in_place(&self) -> Result<(), Error> {
+        if open::inode(&self.path) == self.inode {
+            return Ok(());
+        }
+        let detail = "was moved away or exchanged while it was open: open it again".to_owned();
+        Err(Trouble::Other { path: self.path.clone(), detail }.into())
+    }
+
     fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
         work(&self.conn).map_err(|error| self.trouble(&error))
     }
@@ -123,6 +138,7 @@ impl Reader {
 impl Store {
     /// One short write of its own.
     fn write<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Halt>) -> Result<T, Error> {
+        self.in_place()?;
         let done = (|| {
             // Not deferred: a transaction that reads first and writes then is refused at once when somebody else wrote.
             let tx = self.0.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -134,6 +150,16 @@ impl Store {
             Halt::Sql(error) => self.trouble(&error),
             Halt::Said(error) => error,
         })
+    }
+}
+
+impl Store {
+    /// A write that a power cut may take back, so it waits for no disk: who holds the lease means nothing in another boot.
+    fn write_lightly<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Halt>) -> Result<T, Error> {
+        self.read(|conn| conn.pragma_update(None, "synchronous", "normal"))?;
+        let done = self.write(work);
+        self.read(|conn| conn.pragma_update(None, "synchronous", "full"))?;
+        done
     }
 }
 

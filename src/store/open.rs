@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
@@ -76,7 +76,8 @@ impl Store {
 
     /// Sets a database aside in which damage was met while working ([`Trouble::Corrupt`]), and begins a new one.
     pub fn replace(self, folder: &Path, found: &Trouble, now: Timestamp) -> Result<Opened, Error> {
-        let inode = inode(&state_path(folder));
+        // The file that was open, not one that another process began in its place.
+        let inode = self.inode;
         drop(self);
         begin_anew(folder, now, Some((inode, found.to_string())))
     }
@@ -119,17 +120,16 @@ fn open_checked(path: &Path, now: Timestamp) -> Result<Store, Trouble> {
     let said = |error: rusqlite::Error| trouble(path, &error);
     if due(&conn, "checked_ms", now).map_err(said)? {
         sqlite::quick_check(&conn, path)?;
-        match set_meta(&conn, "checked_ms", ms(now)).map_err(said) {
-            Err(corrupt @ Trouble::Corrupt { .. }) => return Err(corrupt),
-            // A full disk or a busy writer is no reason not to read: the check is made again the next time.
-            Ok(()) | Err(_) => {}
+        // A full disk or a busy writer is no reason not to read: the check is made again the next time.
+        if let Err(corrupt @ Trouble::Corrupt { .. }) = set_meta(&conn, "checked_ms", ms(now)).map_err(said) {
+            return Err(corrupt);
         }
     }
-    Ok(Store(Reader { conn, path: path.to_owned() }))
+    Ok(Store(Reader { inode: inode(path), conn, path: path.to_owned() }))
 }
 
 /// Under a lock of its own, so that of two processes that meet the damage the second finds the new file and keeps it.
-fn begin_anew(folder: &Path, now: Timestamp, met: Option<(Option<u64>, String)>) -> Result<Opened, Error> {
+fn begin_anew(folder: &Path, now: Timestamp, met: Option<(Option<(u64, u64)>, String)>) -> Result<Opened, Error> {
     let path = state_path(folder);
     let io = |error: io::Error| Error::from(trouble_io(&path, &error));
     let guard = OpenOptions::new()
@@ -262,11 +262,273 @@ fn remove_one(path: &Path) -> io::Result<()> {
     }
 }
 
-fn inode(path: &Path) -> Option<u64> {
-    std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).ok()?).into()
+/// Device and number: what tells a file from another one of the same name.
+pub(super) fn inode(path: &Path) -> Option<(u64, u64)> {
+    let meta = std::fs::metadata(path).ok()?;
+    Some((meta.dev(), meta.ino()))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a folder of our own, opened to sync what was renamed in it")]
 fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::super::{Level, outbox::Which, people::Actor};
+    use super::*;
+    use crate::facts::Facts;
+    use crate::judge::{Covers, Judged, Turn, Word};
+    use crate::records::Execution;
+    use crate::redact::Clean;
+    use std::io::{Seek as _, SeekFrom, Write as _};
+
+    const DAY: i64 = 24 * 60;
+
+    /// A store with one of everything that comes back, and history that does not.
+    fn lived_in(home: &Home) -> Store {
+        let mut store = home.open(at(0));
+        let held = lease(&mut store, at(0));
+        let mut tx = store.begin(&held).unwrap();
+        tx.before("c0", at(0)).unwrap();
+        tx.take_executions(&[Execution {
+            job: "nightly".into(),
+            execution: "e1".into(),
+            started: at(0),
+            ended: None,
+            ending: None,
+            schedule: None,
+            wrapper: None,
+            boot_id: None,
+            stdout_bytes: None,
+            stdout_sha256: None,
+            tail: Some(Clean::new("tail")),
+        }])
+        .unwrap();
+        let judged = Judged {
+            after: snapshot([stood("site", at(0), Word::Fail, Facts::new())]),
+            incidents: vec![incident("c0.1", "site", Level::Red, at(0))],
+            ..Judged::default()
+        };
+        let remember = vec![(check("site"), "offset".to_owned(), Some(b"17".to_vec()))];
+        let notices = [notice("chat", Some("c0.1"), "site", Turn::Open, Level::Red)];
+        tx.commit_cycle(&cycle("c0", at(0)), &judged, &remember, &notices, &[]).unwrap();
+        let due = store.claim(Which::All, at(1), at(2), 9).unwrap().due;
+        store.delivered(&due[0], Some("message 7"), at(1)).unwrap();
+        let who = Actor { by: Clean::new("ana"), why: Clean::new("known") };
+        store.ack(&Covers::Check(check("site")), |_| true, &who, at(1)).unwrap();
+        store.silence(&Covers::Check(check("disk")), |_| false, at(3 * DAY), &who, at(1)).unwrap();
+        store.release(&held).unwrap();
+        store
+    }
+
+    /// Writes over all pages but the first.
+    fn damage(path: &Path) {
+        let mut file = OpenOptions::new().write(true).open(path).unwrap();
+        let len = file.metadata().unwrap().len();
+        file.seek(SeekFrom::Start(4096)).unwrap();
+        file.write_all(&vec![0xa5; usize::try_from(len - 4096).unwrap()]).unwrap();
+    }
+
+    fn names(home: &Home) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(&home.folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_damaged_database_is_set_aside_and_what_people_left_in_it_comes_back() {
+        let home = Home::new();
+        let mut store = lived_in(&home);
+        assert!(store.backup_if_due(&home.folder, at(2)).unwrap());
+        assert!(!store.backup_if_due(&home.folder, at(3)).unwrap(), "once a day");
+        drop(store);
+        assert_eq!(std::fs::metadata(backup_path(&home.folder)).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(names(&home), ["state.backup.db", "state.db"]);
+        damage(&home.path());
+
+        let Opened { mut store, events } = Store::open(&home.folder, at(DAY)).unwrap();
+        let aside = home.folder.join("state.db.corrupt-20260321T120000Z");
+        match &events[..] {
+            [StoreEvent::StartedAnew { aside: found, why, restored }] => {
+                assert_eq!((found, *restored), (&aside, Some(at(2))));
+                assert!(!why.is_empty());
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(aside.exists());
+        let held = lease(&mut store, at(DAY));
+        let mut tx = store.begin(&held).unwrap();
+        let before = tx.before("c1", at(DAY)).unwrap();
+        assert_eq!(before.incidents[0].ack.as_ref().unwrap().why.as_str(), "known");
+        assert_eq!((before.silences.len(), before.deeds.len()), (1, 2));
+        assert_eq!(before.snapshot.keys().collect::<Vec<_>>(), [&check("site")]);
+        let judged = Judged { after: before.snapshot, incidents: before.incidents, ..Judged::default() };
+        let raise = [notice("chat", Some("c0.1"), "site", Turn::Remind, Level::Red)];
+        tx.commit_cycle(&cycle("c1", at(DAY)), &judged, &[], &raise, &[]).unwrap();
+        assert_eq!(store.told("c0.1").unwrap().len(), 1, "the channel that was told is known");
+        let due = store.claim(Which::All, at(DAY + 1), at(DAY + 2), 9).unwrap().due;
+        assert_eq!((due.len(), due[0].prior.as_deref()), (1, Some("message 7")));
+        assert_eq!(store.memory(&check("site")).unwrap()["offset"], b"17");
+        assert_eq!(store.executions("nightly", 9).unwrap()[0].tail, Some(Clean::new("tail")));
+        assert_eq!(store.cycle("c0").unwrap(), None, "history stays in the file that was set aside");
+        drop(store);
+        home.open(at(DAY + 1));
+    }
+
+    #[test]
+    fn damage_is_found_once_a_day_or_where_it_is_met() {
+        let home = Home::new();
+        drop(lived_in(&home));
+        damage(&home.path());
+        // The check of the whole file is not due yet: the damage is met at work.
+        let opened = Store::open(&home.folder, at(1));
+        let opened = match opened {
+            Ok(Opened { mut store, events }) if events.is_empty() => {
+                let met = store.take_lease(&me(2), at(5), at(8), |_| true).unwrap_err();
+                let Error::Db(found @ Trouble::Corrupt { .. }) = met else { panic!("{met}") };
+                store.replace(&home.folder, &found, at(5)).unwrap()
+            }
+            Ok(opened) => opened,
+            Err(other) => panic!("{other}"),
+        };
+        assert!(matches!(&opened.events[..], [StoreEvent::StartedAnew { restored: None, .. }]), "{:?}", opened.events);
+        let mut store = opened.store;
+        lease(&mut store, at(6));
+        assert_eq!(store.last_cycle().unwrap(), None);
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_set_aside_with_its_log() {
+        let home = Home::made();
+        for suffix in ["", "-wal"] {
+            File::create(beside(&home.path(), suffix)).unwrap().write_all(&[b'x'; 5000]).unwrap();
+        }
+        let opened = Store::open(&home.folder, at(0)).unwrap();
+        assert!(matches!(&opened.events[..], [StoreEvent::StartedAnew { restored: None, .. }]), "{:?}", opened.events);
+        let found = names(&home);
+        assert!(found.contains(&"state.db.corrupt-20260320T120000Z".to_owned()), "{found:?}");
+    }
+
+    #[test]
+    fn of_two_that_meet_the_damage_the_second_keeps_what_the_first_began() {
+        let home = Home::new();
+        drop(lived_in(&home));
+        let mut second = home.open(at(1));
+        let first = home.open(at(1));
+        let found = Trouble::Corrupt { path: home.path(), detail: "met at work".into() };
+        let first = first.replace(&home.folder, &found, at(2)).unwrap();
+        assert!(matches!(&first.events[..], [StoreEvent::StartedAnew { .. }]), "{:?}", first.events);
+        let mut first = first.store;
+        let held = lease(&mut first, at(2));
+        // The second one still has the file open that was moved away.
+        let again = Store::open(&home.folder, at(3)).unwrap();
+        assert_eq!((&again.events[..], again.store.lease().unwrap().is_some()), (&[][..], true));
+        let refused = second.hold_channel("chat", at(4)).unwrap_err().to_string();
+        assert!(refused.ends_with("exchanged while it was open: open it again"), "{refused}");
+        first.begin(&held).map(drop).unwrap();
+        let asides: Vec<_> =
+            names(&home).into_iter().filter(|name| name.contains("corrupt") && !name.ends_with("-wal")).collect();
+        assert_eq!(asides, ["state.db.corrupt-20260320T120200Z"]);
+    }
+
+    #[test]
+    fn a_damaged_copy_is_set_aside_too() {
+        let home = Home::new();
+        let mut store = lived_in(&home);
+        store.backup(&home.folder, at(2)).unwrap();
+        drop(store);
+        damage(&home.path());
+        damage(&backup_path(&home.folder));
+        let opened = Store::open(&home.folder, at(DAY)).unwrap();
+        assert!(
+            matches!(
+                &opened.events[..],
+                [StoreEvent::StartedAnew { restored: None, .. }, StoreEvent::CopyUnusable { .. }]
+            ),
+            "{:?}",
+            opened.events
+        );
+        assert_eq!(opened.store.open_incidents().unwrap(), [], "all or nothing comes back");
+        assert!(names(&home).contains(&"state.backup.db.corrupt-20260321T120000Z".to_owned()));
+    }
+
+    #[test]
+    fn three_damaged_files_are_kept() {
+        let home = Home::new();
+        for day in 0..5 {
+            drop(home.open(at(day * DAY)));
+            damage(&home.path());
+            drop(Store::open(&home.folder, at((day + 1) * DAY)).unwrap());
+        }
+        let kept: Vec<String> = names(&home).into_iter().filter(|name| name.contains("corrupt")).collect();
+        assert_eq!(
+            kept,
+            [
+                "state.db.corrupt-20260323T120000Z",
+                "state.db.corrupt-20260324T120000Z",
+                "state.db.corrupt-20260325T120000Z"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_newer_database_is_refused_and_left_as_it_is() {
+        let home = Home::new();
+        let store = lived_in(&home);
+        store.read(|conn| conn.pragma_update(None, "user_version", 7)).unwrap();
+        drop(store);
+        for refused in
+            [Store::open(&home.folder, at(1)).map(drop).unwrap_err(), Reader::open(&home.folder).map(drop).unwrap_err()]
+        {
+            assert_eq!(
+                refused.to_string(),
+                format!(
+                    "`{}` was written by a newer pulsecheck (schema 7, this one knows {}): upgrade, or move the file away",
+                    home.path().display(),
+                    SCHEMA.version()
+                )
+            );
+        }
+        assert!(!names(&home).iter().any(|name| name.contains("corrupt")));
+    }
+
+    #[test]
+    fn a_reader_sees_what_is_committed_and_changes_nothing() {
+        let home = Home::new();
+        assert!(matches!(Reader::open(&home.folder), Err(Error::Db(Trouble::Missing { .. }))));
+        assert!(!home.folder.exists());
+        let mut store = lived_in(&home);
+        let reader = Reader::open(&home.folder).unwrap();
+        assert_eq!(reader.last_cycle().unwrap().unwrap().row.id, "c0");
+        run(&mut store, "c1", at(15), &Judged::default(), &[]).unwrap();
+        assert_eq!(reader.last_cycle().unwrap().unwrap().row.id, "c1");
+        let held = lease(&mut store, at(16));
+        let mut tx = store.begin(&held).unwrap();
+        tx.before("c2", at(16)).unwrap();
+        assert_eq!(reader.silences(at(16)).unwrap().len(), 1, "it waits for no writer");
+        drop(tx);
+        let refused = reader.read(|conn| conn.execute("DELETE FROM cycles", [])).unwrap_err();
+        assert!(matches!(refused, Error::Db(Trouble::ReadOnly { .. })), "{refused}");
+    }
+
+    #[test]
+    fn a_lock_names_its_holder() {
+        let home = Home::new();
+        let (mut one, mut two) = (home.open(at(0)), home.open(at(0)));
+        let held = lease(&mut one, at(0));
+        let _tx = one.begin(&held).unwrap();
+        two.read(|conn| conn.busy_timeout(std::time::Duration::ZERO)).unwrap();
+        assert_eq!(
+            two.hold_channel("chat", at(1)).unwrap_err().to_string(),
+            format!(
+                "`{}` is locked by `pulsecheck run` (process 1 on h1): try again when it is done",
+                home.path().display()
+            )
+        );
+    }
 }

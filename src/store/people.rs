@@ -205,3 +205,137 @@ impl Reader {
         self.read(|conn| deeds(conn, "true ORDER BY id DESC LIMIT ?1", page(limit)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use crate::judge::Judged;
+
+    fn who() -> Actor {
+        Actor { by: Clean::new("ana on pts/1, from bash"), why: Clean::new("known, fixed tomorrow") }
+    }
+
+    fn with_incidents(home: &Home) -> Store {
+        let mut store = home.open(at(0));
+        let incidents =
+            vec![incident("c0.1", "site", Level::Red, at(0)), incident("c0.2", "disk", Level::Yellow, at(0))];
+        run(&mut store, "c0", at(0), &Judged { incidents, ..Judged::default() }, &[]).unwrap();
+        store
+    }
+
+    fn deeds_of(store: &Store) -> Vec<Done> {
+        store.read(waiting).unwrap().into_iter().map(|deed| deed.done).collect()
+    }
+
+    fn said<T: std::fmt::Debug>(refused: Result<T, Error>) -> String {
+        match refused {
+            Err(Error::Refused(why)) => why.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_ack_is_kept_with_its_incident_and_surfaces_once() {
+        let home = Home::new();
+        let mut store = with_incidents(&home);
+        let covers = Covers::Check(check("site"));
+        let acked = store.ack(&covers, |key| covers.has(key, None), &who(), at(1)).unwrap();
+        let ack = Ack { level: Level::Red, at: at(1), by: who().by, why: who().why };
+        assert_eq!(acked.iter().map(|incident| &incident.ack).collect::<Vec<_>>(), [&Some(ack.clone())]);
+        let held = lease(&mut store, at(15));
+        let mut tx = store.begin(&held).unwrap();
+        let before = tx.before("c1", at(15)).unwrap();
+        assert_eq!(before.incidents.iter().map(|one| one.ack.as_ref()).collect::<Vec<_>>(), [Some(&ack), None]);
+        let deed = Deed { id: 1, at: at(1), covers: covers.clone(), done: Done::Acked, by: who().by, why: who().why };
+        assert_eq!(before.deeds, std::slice::from_ref(&deed));
+        drop(tx);
+        let mut tx = store.begin(&held).unwrap();
+        let before = tx.before("c1", at(15)).unwrap();
+        assert_eq!(before.deeds.len(), 1, "a cycle that was not committed has said nothing");
+        let judged = Judged { incidents: before.incidents, ..Judged::default() };
+        tx.commit_cycle(&cycle("c1", at(15)), &judged, &[], &[], &[]).unwrap();
+        let mut tx = store.begin(&held).unwrap();
+        assert_eq!(tx.before("c2", at(30)).unwrap().deeds, []);
+        drop(tx);
+        assert_eq!(store.deeds(9).unwrap(), [deed]);
+
+        let taken_back = store.unack(&covers, |key| covers.has(key, None), &who(), at(31)).unwrap();
+        assert_eq!(taken_back.iter().map(|one| one.ack.is_some()).collect::<Vec<_>>(), [false]);
+        assert_eq!(deeds_of(&store), [Done::Unacked]);
+    }
+
+    #[test]
+    fn there_is_nothing_to_ack_where_nothing_is_open() {
+        let home = Home::new();
+        let mut store = with_incidents(&home);
+        let covers = Covers::Tag(Clean::new("web"));
+        assert_eq!(
+            said(store.ack(&covers, |_| false, &who(), at(1))),
+            "the tag `web` has no open incident (`pulsecheck status` lists them)"
+        );
+        let covers = Covers::Finding(key("site"));
+        assert_eq!(
+            said(store.unack(&covers, |_| true, &who(), at(1))),
+            "`site` has no acked incident (`pulsecheck status` lists them)"
+        );
+        assert_eq!(deeds_of(&store), [], "and nothing was done");
+    }
+
+    #[test]
+    fn silences_end() {
+        let home = Home::new();
+        let mut store = with_incidents(&home);
+        let hour = 60;
+        for (name, until, refused) in [
+            ("site", at(1), Some("a silence ends in the future, and 2026-03-20T12:01:00Z is not")),
+            ("site", at(1 + 25 * hour), Some("`site` is red, and a red is silenced for 24 hours at most")),
+            ("site", at(1 + 24 * hour), None),
+            (
+                "disk",
+                at(2 + 7 * 24 * hour),
+                Some("a silence lasts 7 days at most: what is not wanted longer is better taken out of the config"),
+            ),
+            ("disk", at(1 + 7 * 24 * hour), None),
+            ("none", at(2), None),
+        ] {
+            let covers = Covers::Check(check(name));
+            let done = store.silence(&covers, |key| covers.has(key, None), until, &who(), at(1));
+            match refused {
+                Some(why) => assert_eq!(said(done), why),
+                None => assert_eq!(done.unwrap().until, until),
+            }
+        }
+        let ids = |store: &Store, now| store.silences(now).unwrap().iter().map(|one| one.id).collect::<Vec<_>>();
+        assert_eq!(ids(&store, at(1)), [1, 2, 3]);
+        assert_eq!(ids(&store, at(2)), [1, 2], "one ended by itself");
+        assert_eq!(store.unsilence(2, &who(), at(2)).unwrap().covers, Covers::Check(check("disk")));
+        assert_eq!(ids(&store, at(2)), [1]);
+        assert_eq!(said(store.unsilence(2, &who(), at(2))), "there is no silence 2 (`pulsecheck status` lists them)");
+        let held = lease(&mut store, at(2));
+        let mut tx = store.begin(&held).unwrap();
+        assert_eq!(tx.before("c1", at(2)).unwrap().silences.len(), 1);
+        drop(tx);
+        assert_eq!(
+            deeds_of(&store),
+            [
+                Done::Silenced(at(1 + 24 * hour)),
+                Done::Silenced(at(1 + 7 * 24 * hour)),
+                Done::Silenced(at(2)),
+                Done::Unsilenced
+            ]
+        );
+    }
+
+    #[test]
+    fn there_is_an_end_to_silences() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        let covers = Covers::Check(check("site"));
+        for _ in 0..MAX_SILENCES {
+            store.silence(&covers, |_| false, at(60), &who(), at(0)).unwrap();
+        }
+        let refused = said(store.silence(&covers, |_| false, at(60), &who(), at(0)));
+        assert_eq!(refused, "there are 200 silences already: end some of them first");
+    }
+}

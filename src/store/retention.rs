@@ -157,3 +157,138 @@ impl Reader {
         self.read(|conn| Ok(size(conn)?.used))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::super::{Level, incidents::Filter};
+    use super::*;
+    use crate::facts::Facts;
+    use crate::judge::{Judged, Word};
+    use crate::redact::Clean;
+
+    const HOUR: i64 = 60;
+    const DAY: i64 = 24 * HOUR;
+
+    /// Cycles an hour apart, each with a report and an observation that differs.
+    fn fill(store: &mut Store, cycles: i64) {
+        let held = lease(store, at(0));
+        for n in 0..cycles {
+            let seen = at(n * HOUR);
+            let mut facts = Facts::new();
+            facts.state(&crate::facts::Subject::none(), "body", format!("{n} {}", "x".repeat(900)));
+            let judged = Judged { after: snapshot([stood("site", seen, Word::Pass, facts)]), ..Judged::default() };
+            let mut tx = store.begin(&held).unwrap();
+            tx.before("", seen).unwrap();
+            let row = super::super::CycleRow { report_json: Some("r".repeat(4_000)), ..cycle(&format!("c{n}"), seen) };
+            tx.commit_cycle(&row, &judged, &[], &[], &[]).unwrap();
+        }
+        store.release(&held).unwrap();
+    }
+
+    fn trim_all(store: &mut Store, now: Timestamp, limits: &Limits) -> Vec<Trimmed> {
+        let mut steps = Vec::new();
+        loop {
+            let step = store.trim(now, limits).unwrap();
+            let more = step.more;
+            steps.push(step);
+            assert!(steps.len() < 500, "it ends");
+            if !more {
+                return steps;
+            }
+        }
+    }
+
+    fn cycles(store: &Store) -> usize {
+        store.cycles(&Filter { limit: 1_000, ..Filter::default() }).unwrap().len()
+    }
+
+    #[test]
+    fn what_is_older_than_it_may_get_goes() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        fill(&mut store, 72);
+        let limits = Limits { keep: SignedDuration::from_hours(24), ..Limits::default() };
+        let steps = trim_all(&mut store, at(72 * HOUR), &limits);
+        assert_eq!(steps.len(), 1);
+        assert_eq!((steps[0].early, steps[0].beyond), (None, None));
+        assert_eq!(cycles(&store), 24);
+        assert_eq!(store.first_cycle().unwrap().unwrap().row.started, at(48 * HOUR));
+        let kept = store.observations(&check("site"), None, 1_000).unwrap();
+        assert_eq!((kept.len(), kept[23].until), (24, at(48 * HOUR)));
+        let far = at(72 * HOUR + 400 * DAY);
+        trim_all(&mut store, far, &limits);
+        assert_eq!(cycles(&store), 1, "the last cycle stays");
+        assert_eq!(store.observations(&check("site"), None, 9).unwrap().len(), 1, "and what still holds");
+        assert_eq!(store.snapshot().unwrap().len(), 1);
+        assert_eq!(store.dropped_early().unwrap(), None);
+    }
+
+    #[test]
+    fn what_does_not_fit_goes_oldest_first_and_is_said() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        fill(&mut store, 300);
+        let now = at(300 * HOUR);
+        let full = store.used_bytes().unwrap();
+        let limits = Limits { max_bytes: full / 2, ..Limits::default() };
+        let steps = trim_all(&mut store, now, &limits);
+        let last = steps.iter().rev().find_map(|step| step.early).unwrap();
+        assert!(store.used_bytes().unwrap() <= limits.max_bytes);
+        assert_eq!(store.dropped_early().unwrap(), Some(last));
+        assert!(store.first_cycle().unwrap().unwrap().row.started >= last);
+        assert!(cycles(&store) > 80, "no more than needed: {} are left", cycles(&store));
+        store.checkpoint().unwrap();
+        let file = std::fs::metadata(home.path()).unwrap().len();
+        assert!(file <= limits.max_bytes + 64 * 1024, "the pages were given back: {file}");
+        assert_eq!(steps.last().unwrap().beyond, None);
+    }
+
+    #[test]
+    fn what_is_no_history_is_not_dropped_for_its_size() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        fill(&mut store, 3);
+        let steps = trim_all(&mut store, at(3 * HOUR), &Limits { max_bytes: 1, ..Limits::default() });
+        assert!(steps.last().unwrap().beyond.is_some_and(|bytes| bytes > 10_000), "{steps:?}");
+        assert_eq!(store.snapshot().unwrap().len(), 1);
+        assert_eq!(cycles(&store), 1);
+    }
+
+    #[test]
+    fn an_open_incident_and_a_deed_that_waits_stay() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        let incidents = vec![incident("i1", "site", Level::Red, at(0))];
+        run(&mut store, "c0", at(0), &Judged { incidents, ..Judged::default() }, &[]).unwrap();
+        let who = super::super::people::Actor { by: Clean::new("ana"), why: Clean::new("later") };
+        store.ack(&crate::judge::Covers::Finding(key("site")), |_| true, &who, at(0)).unwrap();
+        trim_all(&mut store, at(400 * DAY), &Limits { max_bytes: 1, ..Limits::default() });
+        assert_eq!((store.open_incidents().unwrap().len(), store.deeds(9).unwrap().len()), (1, 1));
+    }
+
+    #[test]
+    fn a_job_that_runs_once_a_quarter_keeps_its_last_execution() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        let execution = |n: i64| crate::records::Execution {
+            job: "quarterly".into(),
+            execution: format!("e{n}"),
+            started: at(n),
+            ended: Some(at(n)),
+            ending: Some(crate::records::Ending::Exit(0)),
+            schedule: None,
+            wrapper: None,
+            boot_id: None,
+            stdout_bytes: None,
+            stdout_sha256: None,
+            tail: None,
+        };
+        let held = lease(&mut store, at(0));
+        let tx = store.begin(&held).unwrap();
+        tx.take_executions(&[execution(0), execution(1)]).unwrap();
+        tx.commit_cycle(&cycle("c0", at(0)), &Judged::default(), &[], &[], &[]).unwrap();
+        trim_all(&mut store, at(90 * DAY), &Limits::default());
+        assert_eq!(store.executions("quarterly", 9).unwrap(), [execution(1)]);
+    }
+}

@@ -242,3 +242,119 @@ fn outcome_of(word: &str) -> OutcomeWord {
         _ => OutcomeWord::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::super::testing::*;
+    use super::*;
+    use crate::facts::{Facts, Scale, Unit};
+    use crate::judge::{Judged, Word};
+
+    fn facts(version: &str, gauge: f64, latency: i64) -> Facts {
+        let mut facts = Facts::new();
+        facts.state(&Subject::none(), "version", version);
+        facts.gauge(&Subject::none(), "used_percent", gauge, Scale::plain(Unit::Percent));
+        facts.info(&Subject::none(), "latency_ms", latency);
+        facts
+    }
+
+    #[test]
+    fn what_holds_is_kept_once_with_the_time_until_which_it_held() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        for (i, (word, facts, kept, why)) in [
+            (Word::Pass, facts("1", 50.0, 3), 1, "the first"),
+            (Word::Pass, facts("1", 50.0, 9), 1, "an info fact is not compared"),
+            (Word::Pass, facts("1", 50.4, 9), 1, "a gauge within a step"),
+            (Word::Pass, facts("1", 56.0, 9), 2, "a gauge beyond a step"),
+            (Word::Pass, facts("2", 56.0, 9), 3, "a state fact"),
+            (Word::Fail, facts("2", 56.0, 9), 4, "an outcome"),
+            (Word::Fail, facts("2", 56.0, 9), 4, "the same, at another time and in other words"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let seen = at(15 * i64::try_from(i).unwrap());
+            let after = snapshot([stood("site", seen, word, facts)]);
+            run(&mut store, &format!("c{i}"), seen, &Judged { after: after.clone(), ..Judged::default() }, &[])
+                .unwrap();
+            assert_eq!(store.observations(&check("site"), None, 9).unwrap().len(), kept, "{why}");
+            assert_eq!(store.snapshot().unwrap(), after, "{why}");
+        }
+        let history = store.observations(&check("site"), None, 9).unwrap();
+        assert_eq!(
+            history.iter().map(|kept| (kept.observation.at, kept.until, kept.outcome)).collect::<Vec<_>>(),
+            [
+                (at(75), at(90), OutcomeWord::Fail),
+                (at(60), at(60), OutcomeWord::Pass),
+                (at(45), at(45), OutcomeWord::Pass),
+                (at(0), at(30), OutcomeWord::Pass),
+            ]
+        );
+        let page = store.observations(&check("site"), Some(history[1].id), 1).unwrap();
+        assert_eq!(page, [history[2].clone()], "a page goes on from a row");
+    }
+
+    #[test]
+    fn unchanged_checks_leave_no_history_behind() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        let checks = 300;
+        let judged = |seen: Timestamp| Judged {
+            after: snapshot((0..checks).map(|n| stood(&format!("c{n}"), seen, Word::Pass, facts("1", 50.0, 3)))),
+            ..Judged::default()
+        };
+        run(&mut store, "c0", at(0), &judged(at(0)), &[]).unwrap();
+        let first = store.used_bytes().unwrap();
+        for i in 1..20 {
+            run(&mut store, &format!("c{i}"), at(15 * i), &judged(at(15 * i)), &[]).unwrap();
+        }
+        assert!(store.used_bytes().unwrap() < first + 64 * 1024, "{first} grew to {}", store.used_bytes().unwrap());
+    }
+
+    #[test]
+    fn a_check_that_was_not_due_is_not_written() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        let after = snapshot([stood("site", at(0), Word::Pass, facts("1", 50.0, 3))]);
+        run(&mut store, "c0", at(0), &Judged { after: after.clone(), ..Judged::default() }, &[]).unwrap();
+        store
+            .read(|conn| {
+                conn.execute_batch(
+                    "CREATE TRIGGER no BEFORE UPDATE ON standing BEGIN SELECT raise(FAIL, 'written'); END;
+                     CREATE TRIGGER nor BEFORE INSERT ON standing BEGIN SELECT raise(FAIL, 'written'); END;",
+                )
+            })
+            .unwrap();
+        run(&mut store, "c1", at(15), &Judged { after: after.clone(), ..Judged::default() }, &[]).unwrap();
+        let later = snapshot([stood("site", at(30), Word::Pass, facts("1", 50.0, 3))]);
+        assert!(run(&mut store, "c2", at(30), &Judged { after: later, ..Judged::default() }, &[]).is_err());
+    }
+
+    #[test]
+    fn a_check_that_is_removed_leaves_its_history() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        let after = snapshot([stood("site", at(0), Word::Pass, facts("1", 50.0, 3))]);
+        run(&mut store, "c0", at(0), &Judged { after, ..Judged::default() }, &[]).unwrap();
+        run(&mut store, "c1", at(15), &Judged::default(), &[]).unwrap();
+        assert_eq!(store.snapshot().unwrap().len(), 0);
+        let history = store.observations(&check("site"), None, 9).unwrap();
+        assert_eq!(history.iter().map(|kept| kept.until).collect::<Vec<_>>(), [at(0)]);
+        let trimmed =
+            store.trim(at(0) + SignedDuration::from_hours(24 * 31), &super::super::Limits::default()).unwrap();
+        assert!(trimmed.rows > 0);
+        assert_eq!(store.observations(&check("site"), None, 9).unwrap(), [], "and that ages");
+    }
+
+    #[test]
+    fn steps_are_about_five_percent() {
+        for (a, b, same) in
+            [(0.0, 0.0, true), (0.0, 0.1, false), (-3.0, 3.0, false), (100.0, 101.0, true), (100.0, 106.0, false)]
+        {
+            assert_eq!(step(a) == step(b), same, "{a} {b}");
+        }
+    }
+}

@@ -56,7 +56,7 @@ pub struct Settings {
     /// Whether what follows a `|` in its output is read as performance data.
     #[serde(default = "yes")]
     pub perfdata: bool,
-    /// What its stdout has to match, when the exit status says that all is well.
+    /// What its stdout, without the line break at its end, has to match, when the exit status says that all is well.
     #[serde(default)]
     pub expect_output: Option<Pattern>,
     /// Whether what it finds can't pass by itself, so that one observation is enough.
@@ -241,7 +241,7 @@ argv = ["/usr/lib/nagios/plugins/check_file_age", "-w", "90000", "-c", "180000",
             facts.info(&none, "perfdata_malformed", output.malformed);
         }
         if let Some(pattern) = &settings.expect_output {
-            facts.info(&none, "output_matches", pattern.regex().is_match(&stdout));
+            facts.info(&none, "output_matches", pattern.is_match(stdout.trim_end()));
         }
         match ran.exit {
             Exit::Status(status) => facts.info(&none, "exit_status", i64::from(status)),
@@ -380,3 +380,6 @@ fn exceeded(metric: &Metric, value: f64) -> Option<&'static str> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 
 fn parse(toml: &str) -> Settings {
-    toml::from_str(toml).unwrap_or_else(|error| panic!("{toml}: {error}"))
+    toml::from_str(toml).unwrap()
 }
 
 fn problems(settings: &Settings) -> Vec<(String, String)> {

@@ -2,19 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::super::words::as_number;
 use super::super::{Cx, Fetched};
-use super::{Settings, below, edge};
+use super::{Settings, below, edge, percent};
 use crate::clean;
 use crate::facts::{Facts, Subject, Unit, Unread};
 use crate::host::files;
 use crate::host::mounts::Mount;
-use crate::words::{bytes, span};
+use crate::settings::Size;
+use crate::words::{size, span};
 
 /// Disks looked at side by side.
 const AT_ONCE: usize = 8;
@@ -35,14 +36,13 @@ const LOCAL: [&str; 21] = [
 /// What `statvfs` says of a disk, in bytes and counts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Room {
-    total: f64,
-    free: f64,
-    used: f64,
-    inodes: f64,
-    inodes_free: f64,
+    total: u64,
+    free: u64,
+    used: u64,
+    inodes: u64,
+    inodes_free: u64,
 }
 
-#[expect(clippy::cast_precision_loss, reason = "shares and sizes in three digits")]
 fn room(point: &Path) -> Result<Room, Unread> {
     let seen = rustix::fs::statvfs(point).map_err(|error| {
         let said = clean!("it can't be asked for its room: {}", std::io::Error::from(error));
@@ -52,13 +52,13 @@ fn room(point: &Path) -> Result<Room, Unread> {
             _ => Unread::blind("unreadable", said),
         }
     })?;
-    let block = if seen.f_frsize > 0 { seen.f_frsize } else { seen.f_bsize } as f64;
+    let block = if seen.f_frsize > 0 { seen.f_frsize } else { seen.f_bsize };
     Ok(Room {
-        total: seen.f_blocks as f64 * block,
-        free: seen.f_bavail as f64 * block,
-        used: seen.f_blocks.saturating_sub(seen.f_bfree) as f64 * block,
-        inodes: seen.f_files as f64,
-        inodes_free: seen.f_favail as f64,
+        total: seen.f_blocks.saturating_mul(block),
+        free: seen.f_bavail.saturating_mul(block),
+        used: seen.f_blocks.saturating_sub(seen.f_bfree).saturating_mul(block),
+        inodes: seen.f_files,
+        inodes_free: seen.f_favail,
     })
 }
 
@@ -117,7 +117,7 @@ struct Kept {
     /// Whether it was seen mounted for writing.
     writable: bool,
     /// Free bytes at times, oldest first.
-    samples: Vec<(Timestamp, f64)>,
+    samples: Vec<(Timestamp, u64)>,
 }
 
 /// Looks at the disks and puts their facts.
@@ -180,7 +180,7 @@ async fn look_at(disk: &Disk, cx: &Cx) -> Result<Option<Room>, Unread> {
         }
         room(&point).map(Some)
     });
-    Ok(looked.await??.filter(|room| room.total > 0.0))
+    Ok(looked.await??.filter(|room| room.total > 0))
 }
 
 /// Puts a disk's facts; what to keep about it, when that changed.
@@ -194,9 +194,9 @@ fn put_disk(
     facts: &mut Facts,
 ) -> Option<Kept> {
     // As `df` counts: what is reserved for the system is neither used nor free.
-    let usable = room.used + room.free;
-    let free_percent = if usable > 0.0 { room.free / usable * 100.0 } else { 0.0 };
-    let says = format!("{} of {} are free ({free_percent:.1} %)", bytes(room.free), bytes(room.total));
+    let usable = room.used.saturating_add(room.free);
+    let free_percent = if usable > 0 { percent(room.free, usable) } else { 0.0 };
+    let says = format!("{} of {} are free ({free_percent:.1} %)", size(room.free), size(room.total));
     facts.info(subject, "total_bytes", room.total);
     facts.info(subject, "used_percent", ((100.0 - free_percent) * 10.0).round() / 10.0);
     facts.info(subject, "file_system", mount.fs.as_str());
@@ -214,14 +214,14 @@ fn put_disk(
     );
     facts.gauge(subject, "free_bytes", room.free, scale);
     // btrfs and others make inodes as they are needed and say 0.
-    if room.inodes > 0.0 {
+    if room.inodes > 0 {
         let scale = below(
             Unit::Percent,
             edge(limit(settings.inodes.warn), "inodes_low", true),
             edge(limit(settings.inodes.fail), "inodes_out", true),
-            format!("{:.0} of {:.0} inodes are free", room.inodes_free, room.inodes),
+            format!("{} of {} inodes are free", room.inodes_free, room.inodes),
         );
-        facts.gauge(subject, "inodes_free_percent", room.inodes_free / room.inodes * 100.0, scale);
+        facts.gauge(subject, "inodes_free_percent", percent(room.inodes_free, room.inodes), scale);
     }
 
     let changed = (judged && !kept.writable) | sample(&mut kept.samples, now, room.free);
@@ -239,9 +239,9 @@ fn put_disk(
 }
 
 /// Adds a sample when the last one is old enough; samples from another clock's future go.
-fn sample(samples: &mut Vec<(Timestamp, f64)>, now: Timestamp, free: f64) -> bool {
+fn sample(samples: &mut Vec<(Timestamp, u64)>, now: Timestamp, free: u64) -> bool {
     let before = samples.len();
-    samples.retain(|(at, free)| *at <= now && now.duration_since(*at) <= SAMPLES_KEPT && free.is_finite());
+    samples.retain(|(at, _)| *at <= now && now.duration_since(*at) <= SAMPLES_KEPT);
     let due = samples.last().is_none_or(|(at, _)| now.duration_since(*at) >= SAMPLE_EVERY);
     if due {
         samples.push((now, free));
@@ -251,23 +251,166 @@ fn sample(samples: &mut Vec<(Timestamp, f64)>, now: Timestamp, free: f64) -> boo
 
 /// Seconds until nothing is free, by the line through the samples (least squares); none while it does not fill, or
 /// when the samples span too little time.
-fn full_in(samples: &[(Timestamp, f64)], now: Timestamp, free: f64) -> Option<u64> {
+fn full_in(samples: &[(Timestamp, u64)], now: Timestamp, free: u64) -> Option<i64> {
     let (first, _) = samples.first()?;
     if now.duration_since(*first) < TREND_FROM || samples.len() < 4 {
         return None;
     }
     let points: Vec<(f64, f64)> =
-        samples.iter().map(|(at, free)| (at.duration_since(*first).as_secs_f64(), *free)).collect();
+        samples.iter().map(|(at, free)| (at.duration_since(*first).as_secs_f64(), as_number(Size(*free)))).collect();
     let n = f64::from(u32::try_from(points.len()).ok()?);
     let (mean_t, mean_free) =
         (points.iter().map(|p| p.0).sum::<f64>() / n, points.iter().map(|p| p.1).sum::<f64>() / n);
     let spread: f64 = points.iter().map(|(t, _)| (t - mean_t).powi(2)).sum();
     let slope = points.iter().map(|(t, free)| (t - mean_t) * (free - mean_free)).sum::<f64>() / spread;
-    let left = free / -slope;
+    let left = as_number(Size(free)) / -slope;
     // Beyond ten years it is no forecast.
     if slope < 0.0 && left < 315_360_000.0 {
-        Duration::try_from_secs_f64(left).ok().map(|left| left.as_secs())
+        SignedDuration::try_from_secs_f64(left).ok().map(|left| left.as_secs())
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{Class, Scale};
+    use crate::host::mounts;
+    use crate::kinds::testing::at;
+    use crate::kinds::trial;
+
+    const TABLE: &str = "\
+/dev/sda2 / ext4 rw,relatime 0 0
+proc /proc proc rw 0 0
+tmpfs /run tmpfs rw 0 0
+/dev/sda1 /boot/efi vfat rw 0 0
+/dev/nvme0n1p1 /data btrfs rw,subvol=/a 0 0
+/dev/nvme0n1p1 /data/inner/home btrfs rw,subvol=/b 0 0
+/dev/loop3 /snap/core/1 squashfs ro 0 0
+/dev/sr0 /media/cd ext4 ro 0 0
+overlay /var/lib/docker/overlay2/x/merged overlay rw 0 0
+nas:/vol /mnt/nas nfs4 rw 0 0
+tank /tank zfs rw 0 0
+tank/photos /tank/photos zfs rw 0 0
+/dev/sdb1 /tank/photos ext4 rw 0 0
+";
+
+    fn points(listed: Option<&[&str]>, was_writable: &[&str]) -> Vec<(String, Option<String>)> {
+        let listed: Option<Vec<String>> = listed.map(|list| list.iter().map(|&point| point.to_owned()).collect());
+        let was_writable = was_writable.iter().map(|&point| point.to_owned()).collect();
+        let (disks, left_out) = choose(&mounts::parse(TABLE), listed.as_deref(), &was_writable);
+        assert_eq!(left_out, 0);
+        disks.into_iter().map(|disk| (disk.point, disk.mount.map(|mount| mount.source))).collect()
+    }
+
+    #[test]
+    fn local_disks_are_found_each_once() {
+        let found: Vec<_> = points(None, &[]).into_iter().map(|(point, _)| point).collect();
+        assert_eq!(found, ["/", "/boot/efi", "/data", "/tank", "/tank/photos"]);
+        let found = points(None, &["/media/cd"]);
+        assert!(found.iter().any(|(point, _)| point == "/media/cd"), "{found:?}");
+        assert_eq!(
+            points(Some(&["/mnt/nas/", "/", "/gone", "/tank/photos"]), &[]),
+            [
+                ("/".to_owned(), Some("/dev/sda2".to_owned())),
+                ("/gone".to_owned(), None),
+                ("/mnt/nas".to_owned(), Some("nas:/vol".to_owned())),
+                ("/tank/photos".to_owned(), Some("/dev/sdb1".to_owned())),
+            ]
+        );
+        let many: String = (0..MAX_DISKS + 3).map(|n| format!("/dev/sd{n} /m{n:03} ext4 rw 0 0\n")).collect();
+        let (disks, left_out) = choose(&mounts::parse(&many), None, &BTreeSet::new());
+        assert_eq!((disks.len(), left_out), (MAX_DISKS, 3));
+    }
+
+    fn scale_of(facts: &Facts, name: &'static str) -> Option<Scale> {
+        match facts.get(&Subject::new("/d"), name).map(|fact| fact.class.clone()) {
+            Some(Class::Gauge(scale)) => Some(scale),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn of_two_limits_the_smaller_counts() {
+        const GIB: u64 = 1 << 30;
+        let mount = &mounts::parse("/dev/sda1 /d ext4 rw 0 0")[0];
+        let settings = trial::settings::<super::super::System>("");
+        for (total, free, warn, fail) in [(4_000, 400, 20, 5), (100, 30, 10, 5), (60, 3, 6, 3), (20, 1, 2, 1)]
+            .map(|(t, f, w, l)| (t, f, w * GIB, l * GIB))
+        {
+            let room = Room {
+                total: total * GIB,
+                free: free * GIB,
+                used: (total - free) * GIB,
+                inodes: 1_000,
+                inodes_free: 70,
+            };
+            let mut facts = Facts::new();
+            let subject = Subject::new("/d");
+            let kept = put_disk(&settings, &subject, mount, room, Kept::default(), at(1_000), &mut facts).unwrap();
+            assert!(kept.writable);
+            assert_eq!(kept.samples, [(at(1_000), room.free)]);
+            let scale = scale_of(&facts, "free_bytes").unwrap();
+            let edges = [scale.warn, scale.fail].map(|edge| edge.map(|edge| (edge.at, edge.code.as_str().to_owned())));
+            assert_eq!(
+                edges,
+                [
+                    Some((as_number(Size(warn)), "disk_low".to_owned())),
+                    Some((as_number(Size(fail)), "disk_full".to_owned()))
+                ],
+                "{total} GiB"
+            );
+            assert_eq!(facts.number(&subject, "free_bytes"), Some(as_number(Size(room.free))));
+            assert_eq!(scale_of(&facts, "inodes_free_percent").unwrap().says.as_str(), "70 of 1000 inodes are free");
+        }
+    }
+
+    #[test]
+    fn what_can_only_be_read_is_not_judged_by_its_room() {
+        let mount = &mounts::parse("/dev/sda1 /d ext4 ro 0 0")[0];
+        let settings = trial::settings::<super::super::System>("");
+        let room = Room { total: 100, free: 0, used: 100, inodes: 0, inodes_free: 0 };
+        let mut facts = Facts::new();
+        let subject = Subject::new("/d");
+        put_disk(&settings, &subject, mount, room, Kept { writable: true, samples: vec![] }, at(0), &mut facts);
+        let scale = scale_of(&facts, "free_bytes").unwrap();
+        assert_eq!((scale.warn, scale.fail), (None, None));
+        assert_eq!(scale_of(&facts, "inodes_free_percent"), None);
+        assert_eq!(facts.flag(&subject, "read_only"), Some(true));
+        assert_eq!(facts.flag(&subject, "was_writable"), Some(true));
+    }
+
+    #[test]
+    fn the_trend_says_when_a_disk_is_full() {
+        let samples = |per_step: i64, steps: i64| -> Vec<(Timestamp, u64)> {
+            (0..steps).map(|n| (at(n * 1_800), u64::try_from(1_000_000 - n * per_step).unwrap())).collect()
+        };
+        for (name, samples, now, left) in [
+            // 1,000 bytes in half an hour; 990,000 are left.
+            ("filling", samples(1_000, 11), 18_000, Some(990_000 / 1_000 * 1_800)),
+            ("emptying", samples(-1_000, 11), 18_000, None),
+            ("still", samples(0, 11), 18_000, None),
+            ("too short", samples(1_000, 4), 5_400, None),
+            ("too few", samples(1_000, 3), 9_000, None),
+            ("none", vec![], 0, None),
+        ] {
+            let free = samples.last().map_or(0, |(_, free)| *free);
+            let seen = full_in(&samples, at(now), free);
+            let close = seen.zip(left).is_some_and(|(seen, left)| (seen - left).abs() <= 1);
+            assert!(close || seen == left, "{name}: {seen:?}");
+        }
+    }
+
+    #[test]
+    fn samples_are_few_and_of_the_last_day() {
+        let mut samples = Vec::new();
+        for n in 0..200 {
+            sample(&mut samples, at(n * 900), 1);
+        }
+        assert_eq!(samples.len(), 48);
+        // The clock was set back: what lies ahead is gone.
+        assert!(sample(&mut samples, at(100_000), 1));
+        assert!(samples.iter().all(|(when, _)| *when <= at(100_000)));
     }
 }

@@ -18,7 +18,7 @@ use crate::facts::{Edge, Facts, Finding, Scale, Subject, Unit, Unread, Weight, W
 use crate::host::mounts::{self, Mount};
 use crate::host::{Paths, files};
 use crate::settings::{Dur, Size};
-use crate::words::bytes;
+use crate::words::size;
 
 /// Bytes read of one of the kernel's tables: `/proc/stat` of a thousand cores is 100 KiB and more.
 const MAX_BYTES: usize = 1 << 20;
@@ -83,9 +83,9 @@ impl Least {
         Self { percent: Some(percent), size: Some(Size(size)) }
     }
     /// The limit in bytes for a whole of so many.
-    fn of(self, whole: f64) -> Option<f64> {
-        let part = self.percent.map(|percent| whole * percent / 100.0);
-        let size = self.size.map(as_number);
+    fn of(self, whole: u64) -> Option<f64> {
+        let part = self.percent.map(|percent| as_number(Size(whole)) * percent / 100.0);
+        let size = self.size.map(|size| as_number(size));
         match (part, size) {
             (Some(part), Some(size)) => Some(part.min(size)),
             (part, size) => part.or(size),
@@ -318,6 +318,12 @@ impl Tables {
     }
 }
 
+/// A part of a whole that is not nothing.
+#[expect(clippy::cast_precision_loss, reason = "shares are judged and shown in three digits")]
+fn percent(part: u64, whole: u64) -> f64 {
+    part as f64 / whole as f64 * 100.0
+}
+
 fn edge(at: Option<f64>, code: &'static str, settled: bool) -> Option<Edge> {
     at.map(|at| Edge { at, code: code.into(), settled })
 }
@@ -339,9 +345,10 @@ fn memory(settings: &Settings, meminfo: Result<String, Unread>, fetched: &mut Fe
     let facts = &mut fetched.facts;
     let of = |name: &str| meminfo.get(name).copied();
     // Kernels before 3.14 don't say what is available.
-    let available = of("MemAvailable").or_else(|| Some(of("MemFree")? + of("Buffers")? + of("Cached")?));
-    if let (Some(total), Some(available)) = (of("MemTotal").filter(|total| *total > 0.0), available) {
-        let says = format!("{} of {} memory are available", bytes(available), bytes(total));
+    let available = of("MemAvailable")
+        .or_else(|| Some(of("MemFree")?.saturating_add(of("Buffers")?).saturating_add(of("Cached")?)));
+    if let (Some(total), Some(available)) = (of("MemTotal").filter(|total| *total > 0), available) {
+        let says = format!("{} of {} memory are available", size(available), size(total));
         let scale = below(
             Unit::Bytes,
             edge(settings.memory_warn.of(total), "memory_low", false),
@@ -355,26 +362,26 @@ fn memory(settings: &Settings, meminfo: Result<String, Unread>, fetched: &mut Fe
         fetched.unread.insert(memory, Unread::blind("unreadable", said));
     }
     let facts = &mut fetched.facts;
-    if let (Some(total), Some(free)) = (of("SwapTotal").filter(|total| *total > 0.0), of("SwapFree")) {
+    if let (Some(total), Some(free)) = (of("SwapTotal").filter(|total| *total > 0), of("SwapFree")) {
         let scale = below(
             Unit::Percent,
             edge(settings.swap.warn, "swap_low", false),
             edge(settings.swap.fail, "swap_out", false),
-            format!("{} of {} swap are left", bytes(free), bytes(total)),
+            format!("{} of {} swap are left", size(free), size(total)),
         );
-        facts.gauge(&swap, "free_percent", free / total * 100.0, scale);
+        facts.gauge(&swap, "free_percent", percent(free, total), scale);
         facts.info(&swap, "total_bytes", total);
     }
 }
 
 /// The amounts of `meminfo` in bytes; the kernel writes KiB and calls them kB.
-fn parse_meminfo(text: &str) -> BTreeMap<&str, f64> {
+fn parse_meminfo(text: &str) -> BTreeMap<&str, u64> {
     text.lines()
         .filter_map(|line| {
             let (name, rest) = line.split_once(':')?;
             let mut words = rest.split_ascii_whitespace();
-            let n: f64 = words.next()?.parse().ok().filter(|n: &f64| n.is_finite())?;
-            Some((name, if words.next() == Some("kB") { n * 1024.0 } else { n }))
+            let n: u64 = words.next()?.parse().ok()?;
+            Some((name, if words.next() == Some("kB") { n.saturating_mul(1_024) } else { n }))
         })
         .collect()
 }
@@ -454,3 +461,6 @@ fn host(
     fetched.facts.state(&subject, "booted_at", at);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

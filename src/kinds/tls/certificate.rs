@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use sha2::{Digest as _, Sha256};
 use x509_parser::der_parser::asn1_rs::oid;
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Name;
 
+use crate::read;
 use crate::redact::Clean;
 
 /// Bytes of a distinguished name that are kept.
@@ -70,7 +70,7 @@ impl Certificate {
             key_type,
             // Nobody relies on the signature by which a root vouches for itself.
             weak: weak_key.or((sha1 && !self_issued).then_some("it is signed with SHA-1 or MD5")),
-            fingerprint: hex(&Sha256::digest(der)),
+            fingerprint: read::sha256(der),
         })
     }
 
@@ -78,15 +78,6 @@ impl Certificate {
     pub(super) fn lifetime_s(&self) -> i64 {
         self.not_after.as_second().saturating_sub(self.not_before.as_second())
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        for digit in [byte >> 4, byte & 15] {
-            text.push(char::from_digit(u32::from(digit), 16).unwrap_or('?'));
-        }
-        text
-    })
 }
 
 fn names_of(parsed: &x509_parser::certificate::X509Certificate<'_>) -> BTreeSet<Clean> {

@@ -7,7 +7,7 @@ mod starttls;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
@@ -356,7 +356,7 @@ async fn look_at_hosts(settings: &Settings, cx: &Cx, deadline: Instant, fetched:
             return;
         }
     };
-    let anchors = anchors.as_ref();
+    let anchors = &anchors;
     let mut looks = Vec::with_capacity(settings.hosts.len());
     for at in &settings.hosts {
         looks.push(async move { (at, look_at(settings, cx, at, anchors, deadline).await) });
@@ -483,21 +483,22 @@ fn scale(settings: &Settings, own: &Certificate, ends: Timestamp, now: Timestamp
 /// A certificate file's content: its certificates, and how many more there were.
 type InFile = (Vec<Certificate>, usize);
 
+/// Each matching file with what is in it, and whether more files match.
+type Matched = (Vec<(PathBuf, Result<InFile, Unread>)>, bool);
+
+fn read_matching(pattern: &Path) -> Result<Matched, Unread> {
+    let (paths, more) = files::glob(pattern, MAX_FILES)?;
+    let read = paths.into_iter().map(|path| {
+        let found = certificates_in(&path);
+        (path, found)
+    });
+    Ok((read.collect(), more))
+}
+
 async fn look_at_files(settings: &Settings, cx: &Cx, pattern: &PathGlob, deadline: Instant, fetched: &mut Fetched) {
     let now = cx.now.wall;
     let full = cx.host.expand(pattern.as_str());
-    let read = cx.host.lane(
-        pattern.as_str(),
-        deadline,
-        move || -> Result<(Vec<(PathBuf, Result<InFile, Unread>)>, bool), Unread> {
-            let (paths, more) = files::glob(&full, MAX_FILES)?;
-            let read = paths.into_iter().map(|path| {
-                let found = certificates_in(&path);
-                (path, found)
-            });
-            Ok((read.collect(), more))
-        },
-    );
+    let read = cx.host.lane(pattern.as_str(), deadline, move || read_matching(&full));
     let (read, more) = match read.await.and_then(|inner| inner) {
         Ok(read) => read,
         Err(unread) => {
@@ -534,7 +535,7 @@ async fn look_at_files(settings: &Settings, cx: &Cx, pattern: &PathGlob, deadlin
 }
 
 /// Those certificates of a file that are worth watching.
-fn certificates_in(path: &std::path::Path) -> Result<InFile, Unread> {
+fn certificates_in(path: &Path) -> Result<InFile, Unread> {
     let (bytes, cut) = files::read(path, MAX_FILE_BYTES)?;
     if cut {
         return Err(Unread::blind("too_large", clean!("larger than 1 MiB")));

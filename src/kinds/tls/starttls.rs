@@ -255,6 +255,8 @@ mod tests {
 
     const EHLO: &[u8] = b"EHLO localhost\r\n";
     const LDAP: &[u8] = b"\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037";
+    const LDAP_LONG: &[u8] =
+        b"\x30\x84\x00\x00\x00\x10\x02\x01\x01\x78\x84\x00\x00\x00\x07\x0a\x01\x00\x04\x00\x04\x00";
     const PG: &[u8] = &[0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f];
 
     #[tokio::test]
@@ -269,8 +271,7 @@ mod tests {
         against(Starttls::Ldap, b"", &[(LDAP, b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x00\x04\x00\x04\x00")])
             .await
             .unwrap();
-        const LONG: &[u8] = b"\x30\x84\x00\x00\x00\x10\x02\x01\x01\x78\x84\x00\x00\x00\x07\x0a\x01\x00\x04\x00\x04\x00";
-        against(Starttls::Ldap, b"", &[(LDAP, LONG)]).await.unwrap();
+        against(Starttls::Ldap, b"", &[(LDAP, LDAP_LONG)]).await.unwrap();
         against(Starttls::None, b"", &[]).await.unwrap();
     }
 

@@ -8,11 +8,12 @@ use rcgen::{
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::PrivateKeyDer;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::facts::Code;
+use crate::kinds::testing;
 use crate::host::tls::Presented;
 
 const DAY: i64 = 86_400;
@@ -79,11 +80,15 @@ impl World {
         Self::with_own(params("server", &["localhost"], (days - 90) * DAY, days * DAY))
     }
     fn anchors(&self) -> Anchors {
-        Anchors::new(RootCertStore::empty(), vec![self.root.der.clone()])
+        trusting(vec![self.root.der.clone()])
     }
     fn chain(&self) -> Vec<CertificateDer<'static>> {
         vec![self.own.der.clone(), self.middle.der.clone()]
     }
+}
+
+fn trusting(named: Vec<CertificateDer<'static>>) -> Anchors {
+    Anchors::new(Arc::new(RootCertStore::empty()), named)
 }
 
 fn settings(toml: &str) -> Settings {
@@ -122,9 +127,13 @@ fn codes(settings: &Settings, facts: &Facts, at: Timestamp) -> Vec<Code> {
     findings.into_iter().map(|finding| finding.code).collect()
 }
 
+fn gauge(fact: &crate::facts::Fact) -> Option<&Scale> {
+    if let Class::Gauge(scale) = &fact.class { Some(scale) } else { None }
+}
+
 fn band(facts: &Facts, subject: &Subject) -> Option<&'static str> {
     let fact = facts.get(subject, "time_left_s").unwrap();
-    let Class::Gauge(scale) = &fact.class else { panic!("{fact:?}") };
+    let scale = gauge(fact).unwrap();
     let left = fact.value.number().unwrap();
     match (left < scale.fail.as_ref().unwrap().at, left < scale.warn.as_ref().unwrap().at) {
         (true, _) => Some("fail"),
@@ -156,7 +165,7 @@ fn the_example_parses_and_bad_settings_are_refused() {
             "`self_signed_ok` is for `hosts`, and there are none",
         ),
     ] {
-        let Ok(parsed) = toml::from_str::<Settings>(toml) else { panic!("{toml}") };
+        let parsed = settings(toml);
         let mut problems = Vec::new();
         Tls::validate(&parsed, &mut |key, message| problems.push((key.to_owned(), message)));
         assert_eq!(problems, [(key.to_owned(), words.to_owned())]);
@@ -217,7 +226,7 @@ fn time_left_falls_into_bands_that_shrink_with_the_lifetime() {
         ("hosts = ['a']\nfail_before = '4d'", Some("warn")),
         ("hosts = ['a']\nwarn_before = '30d'\nfail_before = '6d'", Some("fail")),
     ] {
-        let Ok(settings) = toml::from_str::<Settings>(toml) else { panic!("{toml}") };
+        let settings = settings(toml);
         let facts = facts_of(&settings, &world.chain(), &world.anchors(), now());
         assert_eq!(band(&facts, &subject()), expected, "{toml}");
     }
@@ -276,7 +285,7 @@ fn what_is_wrong_with_a_chain_is_told_apart() {
             "a private root, left out",
             &plain,
             elsewhere.chain(),
-            Anchors::new(RootCertStore::empty(), own(&alone)),
+            trusting(own(&alone)),
             &["unknown_issuer"],
             "ends in \"CN=Home Root\"",
         ),
@@ -295,7 +304,7 @@ fn what_is_wrong_with_a_chain_is_told_apart() {
             "self-signed, named itself",
             &plain,
             own(&openssl),
-            Anchors::new(RootCertStore::empty(), own(&openssl)),
+            trusting(own(&openssl)),
             &[],
             "",
         ),
@@ -321,7 +330,7 @@ fn what_is_wrong_with_a_chain_is_told_apart() {
             "no roots on this machine",
             &plain,
             world.chain(),
-            Anchors::new(RootCertStore::empty(), vec![]),
+            trusting(vec![]),
             &["no_roots"],
             "no root certificates",
         ),
@@ -342,7 +351,7 @@ fn what_is_wrong_with_a_chain_is_told_apart() {
 fn several_troubles_are_all_told() {
     let plain = settings("hosts = ['localhost']");
     let alone = make(params("box", &["elsewhere"], -90 * DAY, -DAY), None);
-    let facts = facts_of(&plain, &[alone.der.clone()], &World::days_left(9).anchors(), now());
+    let facts = facts_of(&plain, std::slice::from_ref(&alone.der), &World::days_left(9).anchors(), now());
     let found = codes(&plain, &facts, now());
     assert_eq!(found.iter().map(Code::as_str).collect::<Vec<_>>(), ["expired", "name_mismatch", "self_signed"]);
 }
@@ -353,7 +362,7 @@ fn an_intermediate_that_ends_sooner_sets_the_end_unless_nobody_needs_it() {
     let root = make(authority("Test Root", 3_000 * DAY), None);
     let short = make(authority("Test Intermediate", 5 * DAY), Some(&root));
     let own = make(params("server", &["localhost"], -30 * DAY, 60 * DAY), Some(&short));
-    let anchors = Anchors::new(RootCertStore::empty(), vec![root.der.clone()]);
+    let anchors = trusting(vec![root.der.clone()]);
     let chain = [own.der.clone(), short.der.clone()];
     let facts = facts_of(&plain, &chain, &anchors, now());
     assert_eq!(facts.number(&subject(), "time_left_s"), Some(expiry::seconds(5 * DAY)));
@@ -397,9 +406,9 @@ fn a_renewal_changes_no_fact_that_is_compared() {
 fn every_fact_is_documented() {
     let plain = settings("hosts = ['localhost']");
     let world = World::days_left(20);
-    let facts = facts_of(&plain, &[world.own.der.clone()], &world.anchors(), now());
+    let facts = facts_of(&plain, std::slice::from_ref(&world.own.der), &world.anchors(), now());
     for (_, name, fact) in facts.iter() {
-        let doc = Tls::DOC.facts.iter().find(|doc| doc.name == name.as_str()).unwrap_or_else(|| panic!("{name}"));
+        let doc = Tls::DOC.facts.iter().find(|doc| doc.name == name.as_str()).unwrap();
         let class = match fact.class {
             Class::State => "state",
             Class::Gauge(_) => "gauge",
@@ -414,14 +423,6 @@ fn every_fact_is_documented() {
 #[test]
 fn of_a_file_the_certificates_that_sign_no_others_are_watched() {
     let world = World::days_left(20);
-    let pem = |ders: &[&CertificateDer<'_>]| {
-        ders.iter().fold(String::new(), |text, der| {
-            use base64::Engine as _;
-            let body = base64::engine::general_purpose::STANDARD.encode(der);
-            let lines: Vec<_> = body.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
-            format!("{text}-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
-        })
-    };
     let subjects = |bytes: &[u8]| {
         watched_of(bytes).map(|(found, left_out)| {
             let found: Vec<_> = found.iter().map(|one| one.subject_name.as_str().to_owned()).collect();
@@ -430,14 +431,14 @@ fn of_a_file_the_certificates_that_sign_no_others_are_watched() {
     };
     let (own, middle, root) = (&world.own.der, &world.middle.der, &world.root.der);
     let named = |names: &[&str]| Some((names.iter().map(|name| format!("CN={name}")).collect::<Vec<_>>(), 0));
-    assert_eq!(subjects(pem(&[own, middle, root]).as_bytes()), named(&["server"]));
-    assert_eq!(subjects(pem(&[middle, root]).as_bytes()), named(&["Test Intermediate", "Test Root"]));
+    assert_eq!(subjects(pem_of(&[own, middle, root]).as_bytes()), named(&["server"]));
+    assert_eq!(subjects(pem_of(&[middle, root]).as_bytes()), named(&["Test Intermediate", "Test Root"]));
     assert_eq!(subjects(own), named(&["server"]));
     let key = world.own.key.serialize_pem();
-    assert_eq!(subjects(format!("{key}{}", pem(&[own])).as_bytes()), named(&["server"]));
+    assert_eq!(subjects(format!("{key}{}", pem_of(&[own])).as_bytes()), named(&["server"]));
     let many: Vec<_> = std::iter::repeat_n(own, MAX_IN_FILE + 3).collect();
-    assert_eq!(subjects(pem(&many).as_bytes()).map(|(found, more)| (found.len(), more)), Some((MAX_IN_FILE, 3)));
-    let cut = pem(&[own]);
+    assert_eq!(subjects(pem_of(&many).as_bytes()).map(|(found, more)| (found.len(), more)), Some((MAX_IN_FILE, 3)));
+    let cut = pem_of(&[own]);
     for bad in [b"".as_slice(), b"hello", key.as_bytes(), &own[..own.len() / 2], &cut.as_bytes()[..cut.len() / 2]] {
         assert_eq!(subjects(bad), None, "{}", String::from_utf8_lossy(bad));
     }
@@ -546,4 +547,109 @@ async fn what_is_no_tls_is_told_apart_from_what_breaks_off() {
     let name = ServerName::try_from("localhost").unwrap();
     let unread = handshake(stream, &name, Instant::now() + Duration::from_millis(50)).await.unwrap_err();
     assert_eq!(unread.code.as_str(), "no_answer");
+}
+
+fn pem_of(ders: &[&CertificateDer<'_>]) -> String {
+    ders.iter().fold(String::new(), |text, der| {
+        use base64::Engine as _;
+        let body = base64::engine::general_purpose::STANDARD.encode(der);
+        let lines: Vec<_> = body.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+        format!("{text}-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+    })
+}
+
+/// A server that does handshakes for ever, after `before` was played on each connection.
+async fn stay(config: rustls::ServerConfig, before: &'static [(&'static [u8], &'static [u8])]) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            for (heard, said) in before {
+                let mut line = vec![0; heard.len()];
+                stream.read_exact(&mut line).await.unwrap();
+                stream.write_all(said).await.unwrap();
+            }
+            let _ended = acceptor.accept(stream).await;
+        }
+    });
+    port
+}
+
+fn plain_server(world: &World) -> rustls::ServerConfig {
+    server(&[&rustls::version::TLS13]).with_single_cert(world.chain(), key_of(&world.own)).unwrap()
+}
+
+async fn fetch(toml: &str, dir: &Path, within: Duration) -> Fetched {
+    let settings = settings(toml);
+    let mut problems = Vec::new();
+    Tls::validate(&settings, &mut |key, message| problems.push(format!("{key}: {message}")));
+    assert_eq!(problems, [""; 0]);
+    let host = Arc::new(crate::host::Host::for_tests(dir));
+    let moved = crate::clock::Now { wall: now(), boot: Duration::from_secs(1) };
+    let cx = testing::cx(host, moved, within);
+    Tls::fetch(&settings, &cx).await.unwrap()
+}
+
+#[tokio::test]
+async fn servers_are_looked_at_side_by_side_and_one_that_hangs_hides_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::days_left(20);
+    std::fs::write(dir.path().join("root.pem"), pem_of(&[&world.root.der])).unwrap();
+    let good = stay(plain_server(&world), &[]).await;
+    let smtp: &[(&[u8], &[u8])] = &[(b"", b"220 mx\r\n"), (b"EHLO localhost\r\n", b"250 STARTTLS\r\n"), (b"STARTTLS\r\n", b"220 go\r\n")];
+    let mail = stay(plain_server(&world), smtp).await;
+    let hanging = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = hanging.local_addr().unwrap().port();
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let common = "server_name = 'localhost'\nca_file = '~/root.pem'";
+    let toml = format!("hosts = ['127.0.0.1:{good}', '127.0.0.1:{silent}', '127.0.0.1:{closed}']\n{common}");
+    let fetched = fetch(&toml, dir.path(), Duration::from_millis(1_500)).await;
+    let at = |port: u16| Subject::new(&format!("127.0.0.1:{port}"));
+    assert_eq!(band(&fetched.facts, &at(good)), Some("warn"));
+    assert_eq!(fetched.facts.flag(&at(good), "trusted"), Some(true));
+    assert_eq!(codes(&settings(&toml), &fetched.facts, now()), []);
+    let unread: Vec<_> = fetched.unread.iter().map(|(subject, unread)| (subject.clone(), unread.code.as_str())).collect();
+    let mut expected = vec![(at(silent), "no_answer"), (at(closed), "connection_refused")];
+    expected.sort();
+    assert_eq!(unread, expected);
+
+    let toml = format!("hosts = ['127.0.0.1:{mail}']\nstarttls = 'smtp'\n{common}");
+    let fetched = fetch(&toml, dir.path(), Duration::from_secs(5)).await;
+    assert_eq!(fetched.facts.flag(&at(mail), "trusted"), Some(true), "{:?}", fetched.unread);
+
+    let toml = format!("hosts = ['127.0.0.1:{good}']\nca_file = '~/none.pem'");
+    let fetched = fetch(&toml, dir.path(), Duration::from_secs(5)).await;
+    assert_eq!(fetched.unread[&Subject::none()].code.as_str(), "roots_unreadable");
+}
+
+#[tokio::test]
+async fn files_are_found_by_glob_and_bad_ones_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::days_left(5);
+    let write = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();
+    write("chain.pem", pem_of(&[&world.own.der, &world.middle.der]).as_bytes());
+    write("two.pem", pem_of(&[&world.own.der, &world.own.der]).as_bytes());
+    write("own.der", &world.own.der);
+    write("empty.pem", b"");
+    std::fs::create_dir(dir.path().join("folder.pem")).unwrap();
+    let fetched = fetch("files = ['~/*.pem', '~/own.der', '~/gone.pem', '~/*.crt']", dir.path(), Duration::from_secs(5)).await;
+    let path = |name: &str| Subject::new(&dir.path().join(name).display().to_string());
+    let subjects: Vec<_> = fetched.facts.subjects().into_iter().collect();
+    assert_eq!(subjects, [path("chain.pem"), path("own.der"), path("two.pem"), path("two.pem #2")]);
+    assert!(subjects.iter().all(|subject| band(&fetched.facts, subject) == Some("fail")));
+    let unread: Vec<_> = fetched.unread.iter().map(|(subject, unread)| (subject.clone(), unread.code.as_str())).collect();
+    let mut expected = vec![
+        (path("empty.pem"), "no_certificate"),
+        (path("gone.pem"), "missing"),
+        (Subject::new("~/*.crt"), "missing"),
+    ];
+    if fetched.unread.contains_key(&path("folder.pem")) {
+        expected.push((path("folder.pem"), "not_a_file"));
+    }
+    expected.sort();
+    assert_eq!(unread, expected);
 }

@@ -194,7 +194,7 @@ mod tests {
         for (text, words) in [
             (secret.to_owned(), "it has not three parts"),
             (format!("a.{secret}!.b"), "its payload is not base64url"),
-            (token("secret"), "its payload is not JSON"),
+            (token("secret"), "its payload is no JSON"),
             ("a.b.c.d.e".to_owned(), "it is encrypted"),
             (format!("a.{}.b", "x".repeat(MAX_JWT_BYTES)), "longer than 64 KiB"),
         ] {

@@ -191,6 +191,10 @@ mod tests {
             for b in letters {
                 for c in letters {
                     let mut rows = waiting(&format!("{a} {b} {c}"));
+                    if !rows.is_sorted_by_key(|row| row.incident.clone()) {
+                        // A key has one incident after the other.
+                        continue;
+                    }
                     let heard = BTreeSet::new();
                     let once = fold(&rows, &heard);
                     // A trigger that may have arrived and is folded stays known to the channel.

@@ -133,7 +133,7 @@ pub(crate) fn add(
         "INSERT INTO outbox (channel, dedup, incident, turn, level, revision, cycle, check_name, notice, created_ms,
          not_before_ms, next_ms)
          VALUES (?1, ?2, ?3, ?4, ?5, (SELECT count(*) + 1 FROM outbox WHERE channel = ?1 AND dedup = ?2 AND incident IS ?3),
-         ?6, ?7, ?8, ?9, ?10, ?9)",
+         ?6, ?7, ?8, ?9, ?10, 0)",
     )?;
     let mut queues = BTreeSet::new();
     for row in rows {
@@ -286,15 +286,18 @@ pub struct Claimed {
     pub said: Vec<Clean>,
 }
 
-/// The first row of each key and channel, when anything of that queue may go now.
+/// The first row of each key and channel, when anything of that queue may go now. A time more than a day ahead was set by
+/// a clock that has been set back since: nothing waits for it.
 const READY: &str = "
     SELECT id, channel, cycle, incident, revision, attempts + 1, turn, notice, dedup FROM outbox AS o
-    WHERE state = 'due' AND next_ms <= ?1 AND coalesce(claimed_until_ms <= ?1, true)
+    WHERE state = 'due' AND next_ms NOT BETWEEN ?1 + 1 AND ?1 + 86400000
+    AND coalesce(claimed_until_ms NOT BETWEEN ?1 + 1 AND ?1 + 86400000, true)
     AND NOT EXISTS (SELECT 1 FROM outbox AS p WHERE p.state = 'due' AND p.channel = o.channel AND p.dedup = o.dedup
                     AND p.id < o.id)
     AND EXISTS (SELECT 1 FROM outbox AS q WHERE q.state = 'due' AND q.channel = o.channel AND q.dedup = o.dedup
                 AND q.not_before_ms <= ?1 AND (NOT ?3 OR (q.level = 'red' AND q.turn IN ('open', 'raise'))))
-    AND NOT EXISTS (SELECT 1 FROM channels AS c WHERE c.name = o.channel AND c.wait_until_ms > ?1)
+    AND NOT EXISTS (SELECT 1 FROM channels AS c WHERE c.name = o.channel
+                    AND c.wait_until_ms BETWEEN ?1 + 1 AND ?1 + 86400000)
     ORDER BY id LIMIT ?2";
 
 impl Store {
@@ -308,7 +311,7 @@ impl Store {
         claim_until: Timestamp,
         limit: usize,
     ) -> Result<Claimed, Error> {
-        if !self.read(|conn| waits(conn))? {
+        if !self.read(waits)? {
             return Ok(Claimed::default());
         }
         self.write(|tx| {
@@ -555,5 +558,302 @@ impl Reader {
             })?;
             rows.collect()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::super::{Level, Limits};
+    use super::*;
+    use crate::judge::{Closing, Judged};
+
+    const RED: Level = Level::Red;
+    const YELLOW: Level = Level::Yellow;
+
+    /// Commits notices, with the incident `i1` of `site` open.
+    fn say(store: &mut Store, now: Timestamp, notices: &[OutboxRow]) -> super::super::Committed {
+        let id = format!("c{}", store.last_cycle().unwrap().map_or(0, |last| last.seq));
+        let judged = Judged { incidents: vec![incident("i1", "site", RED, at(0))], ..Judged::default() };
+        run(store, &id, now, &judged, notices).unwrap()
+    }
+
+    fn site(channel: &str, turn: Turn, level: Level) -> OutboxRow {
+        notice(channel, Some("i1"), "site", turn, level)
+    }
+
+    fn claim(store: &mut Store, now: Timestamp) -> Vec<Due> {
+        store.claim(Which::All, now, now + SignedDuration::from_secs(30), 100).unwrap().due
+    }
+
+    fn turns(due: &[Due]) -> Vec<(&str, Turn)> {
+        due.iter().map(|row| (row.channel.as_str(), row.notice.turn)).collect()
+    }
+
+    fn states(store: &Store) -> Vec<(i64, String)> {
+        let all = super::super::incidents::Filter { limit: 1_000, ..Default::default() };
+        let mut states: Vec<_> = store.notices(&all).unwrap().into_iter().map(|row| (row.id, row.state)).collect();
+        states.sort();
+        states
+    }
+
+    fn later(minutes: i64) -> Failure {
+        Failure { again_at: at(minutes), why: Clean::new("no answer within 5 s"), maybe_arrived: true }
+    }
+
+    fn never_arrived(minutes: i64) -> Failure {
+        Failure { maybe_arrived: false, ..later(minutes) }
+    }
+
+    #[test]
+    fn a_notice_is_claimed_delivered_and_followed_under_its_receipt() {
+        let home = Home::new();
+        let (mut store, mut other) = (home.open(at(0)), home.open(at(0)));
+        say(&mut store, at(0), &[site("chat", Turn::Open, YELLOW), site("pager", Turn::Open, YELLOW)]);
+        let due = claim(&mut store, at(0));
+        assert_eq!(turns(&due), [("chat", Turn::Open), ("pager", Turn::Open)]);
+        assert_eq!((due[0].revision, due[0].attempt, due[0].prior.as_deref()), (1, 1, None));
+        assert_eq!(claim(&mut other, at(0)), [], "nobody else gets them meanwhile");
+        store.delivered(&due[0], Some("message 7"), at(0)).unwrap();
+        store.failed(&due[1], &later(5), at(0)).unwrap();
+        assert_eq!(claim(&mut other, at(4)), [], "not before its time");
+
+        say(&mut store, at(4), &[site("chat", Turn::Raise, RED)]);
+        let due = claim(&mut other, at(5));
+        assert_eq!(turns(&due), [("pager", Turn::Open), ("chat", Turn::Raise)]);
+        assert_eq!((due[0].attempt, due[1].revision, due[1].prior.as_deref()), (2, 2, Some("message 7")));
+        let channels = store.channels(at(5)).unwrap();
+        assert_eq!((channels["chat"].waiting, channels["chat"].accepted), (1, Some(at(0))));
+        let pager = &channels["pager"];
+        assert_eq!((pager.refused_in_a_row, pager.oldest), (1, Some(at(0) + SignedDuration::from_secs(1))));
+        assert_eq!(pager.why.as_ref().map(Clean::as_str), Some("no answer within 5 s"));
+        assert_eq!(store.delivered_since("chat", at(0)).unwrap(), (1, 1));
+    }
+
+    #[test]
+    fn a_killed_delivery_is_tried_once_more() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        say(&mut store, at(0), &[site("chat", Turn::Open, RED)]);
+        let first = claim(&mut store, at(0));
+        drop(store);
+        let mut store = home.open(at(15));
+        let second = claim(&mut store, at(15));
+        assert_eq!((second[0].id, second[0].attempt), (first[0].id, 2));
+        assert_eq!(second[0].notice.dedup, first[0].notice.dedup);
+        store.delivered(&second[0], None, at(15)).unwrap();
+        assert_eq!(claim(&mut store, at(30)), []);
+        // The first process was only slow: what it says now changes nothing.
+        store.failed(&first[0], &later(20), at(15)).unwrap();
+        assert_eq!(states(&store), [(1, "delivered".to_owned())]);
+    }
+
+    #[test]
+    fn a_failure_that_comes_late_does_not_end_another_process_claim() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        say(&mut store, at(0), &[site("chat", Turn::Open, RED)]);
+        let slow = claim(&mut store, at(0));
+        let quick = claim(&mut store, at(1));
+        assert_eq!(quick.len(), 1, "the first claim ran out");
+        store.failed(&slow[0], &later(2), at(1)).unwrap();
+        store.put_back(&slow[0], at(1)).unwrap();
+        assert_eq!(claim(&mut store, at(1)), [], "the second one holds");
+        store.put_back(&quick[0], at(1)).unwrap();
+        assert_eq!(claim(&mut store, at(1))[0].attempt, 2, "what was put back was no attempt");
+    }
+
+    #[test]
+    fn rows_of_one_key_and_channel_go_in_order() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        say(&mut store, at(0), &[site("chat", Turn::Open, YELLOW)]);
+        let first = claim(&mut store, at(0));
+        say(
+            &mut store,
+            at(0),
+            &[site("chat", Turn::Resolve, YELLOW), notice("chat", Some("i2"), "disk", Turn::Open, RED)],
+        );
+        let due = claim(&mut store, at(0));
+        assert_eq!(due[0].notice.key, key("disk"), "the resolve waits for its trigger, another key does not");
+        assert_eq!(due.len(), 1);
+        store.delivered(&first[0], None, at(0)).unwrap();
+        assert_eq!(turns(&claim(&mut store, at(0))), [("chat", Turn::Resolve)]);
+    }
+
+    #[test]
+    fn what_nobody_saw_is_folded() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        let held_back = |turn, level| {
+            let mut row = site("chat", turn, level);
+            row.notice.not_before = at(600);
+            row
+        };
+        say(&mut store, at(0), &[held_back(Turn::Open, YELLOW)]);
+        assert_eq!(claim(&mut store, at(0)), [], "quiet hours");
+        let committed = say(&mut store, at(15), &[site("chat", Turn::Raise, RED)]);
+        assert_eq!(
+            committed.folded.iter().map(|row| (row.id, row.why)).collect::<Vec<_>>(),
+            [(1, "a newer notice says it")]
+        );
+        let due = claim(&mut store, at(15));
+        assert_eq!(turns(&due), [("chat", Turn::Open)], "a red goes at once, and is news to the channel");
+        assert_eq!(due[0].notice.level, RED);
+        store.failed(&due[0], &never_arrived(20), at(15)).unwrap();
+        let committed = say(&mut store, at(16), &[site("chat", Turn::Resolve, RED)]);
+        assert_eq!(committed.folded.len(), 2);
+        assert_eq!(claim(&mut store, at(30)), []);
+        assert_eq!(states(&store), [(1, "folded".to_owned()), (2, "folded".to_owned()), (3, "folded".to_owned())]);
+        assert!(store.told("i1").unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_may_have_arrived_is_resolved() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        say(&mut store, at(0), &[site("chat", Turn::Open, RED)]);
+        let due = claim(&mut store, at(0));
+        store.failed(&due[0], &later(20), at(0)).unwrap();
+        assert_eq!(store.told("i1").unwrap().into_iter().collect::<Vec<_>>(), ["chat"]);
+        say(&mut store, at(15), &[site("chat", Turn::Resolve, RED)]);
+        assert_eq!(turns(&claim(&mut store, at(15))), [("chat", Turn::Resolve)], "at once, and not after the trigger");
+    }
+
+    #[test]
+    fn a_resolve_that_came_while_the_trigger_was_being_sent_goes_with_it_when_that_died() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        say(&mut store, at(0), &[site("chat", Turn::Open, RED)]);
+        let due = claim(&mut store, at(0));
+        assert_eq!(say(&mut store, at(0), &[site("chat", Turn::Resolve, RED)]).folded, []);
+        store.dead(&due[0], &Clean::new("HTTP 404"), at(0)).unwrap();
+        assert_eq!(claim(&mut store, at(5)), []);
+        assert_eq!(states(&store), [(1, "dead".to_owned()), (2, "folded".to_owned())]);
+        assert_eq!(store.channels(at(5)).unwrap()["chat"].dead, 1);
+        assert!(store.told("i1").unwrap().is_empty(), "a dead letter's channel gets no resolve");
+    }
+
+    #[test]
+    fn new_reds_can_be_claimed_alone_with_what_must_go_before_them() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        say(&mut store, at(0), &[site("chat", Turn::Open, YELLOW)]);
+        let first = claim(&mut store, at(0));
+        store.delivered(&first[0], None, at(0)).unwrap();
+        let mut resolve = site("chat", Turn::Resolve, YELLOW);
+        resolve.notice.not_before = at(600);
+        say(
+            &mut store,
+            at(15),
+            &[
+                resolve,
+                notice("chat", Some("i2"), "site", Turn::Open, RED),
+                notice("chat", Some("i3"), "disk", Turn::Open, YELLOW),
+                notice("chat", Some("i4"), "cpu", Turn::Remind, RED),
+            ],
+        );
+        let mut reds = |which, count| {
+            let due = store.claim(which, at(15), at(16), 100).unwrap().due;
+            assert_eq!(due.len(), count, "{due:#?}");
+            for row in &due {
+                store.delivered(row, None, at(15)).unwrap();
+            }
+            due.iter().map(|row| (row.notice.key.to_string(), row.notice.turn)).collect::<Vec<_>>()
+        };
+        assert_eq!(reds(Which::NewReds, 1), [("site".to_owned(), Turn::Resolve)]);
+        assert_eq!(reds(Which::NewReds, 1), [("site".to_owned(), Turn::Open)]);
+        assert_eq!(reds(Which::NewReds, 0), []);
+        reds(Which::All, 2);
+    }
+
+    #[test]
+    fn a_channel_that_asks_for_patience_gets_it() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        say(&mut store, at(0), &[site("chat", Turn::Open, RED), site("pager", Turn::Open, RED)]);
+        store.hold_channel("chat", at(10)).unwrap();
+        assert_eq!(turns(&claim(&mut store, at(9))), [("pager", Turn::Open)]);
+        assert_eq!(store.channels(at(9)).unwrap()["chat"].wait_until, Some(at(10)));
+        assert_eq!(turns(&claim(&mut store, at(10))), [("chat", Turn::Open), ("pager", Turn::Open)]);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_holds_nothing_up() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        say(&mut store, at(0), &[site("chat", Turn::Open, RED), notice("chat", Some("i2"), "disk", Turn::Open, RED)]);
+        let due = claim(&mut store, at(0));
+        store.failed(&due[0], &later(5), at(0)).unwrap();
+        store.hold_channel("chat", at(1)).unwrap();
+        let year_before = at(-60 * 24 * 365);
+        assert_eq!(claim(&mut store, year_before).len(), 2);
+    }
+
+    #[test]
+    fn old_notices_are_dropped_and_said_and_resolves_are_not() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        say(&mut store, at(0), &[site("chat", Turn::Open, RED)]);
+        let due = claim(&mut store, at(0));
+        store.delivered(&due[0], None, at(0)).unwrap();
+        let mut morning = notice("chat", Some("i3"), "cpu", Turn::Open, YELLOW);
+        morning.notice.not_before = at(60 * 8);
+        say(
+            &mut store,
+            at(0),
+            &[site("chat", Turn::Resolve, RED), notice("chat", Some("i2"), "disk", Turn::Open, RED), morning],
+        );
+        let claimed = store.claim(Which::All, at(60 * 25), at(60 * 25 + 1), 100).unwrap();
+        assert_eq!(claimed.said, [clean!("1 notice for the channel `chat` dropped undelivered: older than 24 hours")]);
+        assert_eq!(
+            claimed.due.iter().map(|row| row.notice.key.to_string()).collect::<Vec<_>>(),
+            ["site", "cpu"],
+            "a notice that had to wait for the morning is counted from then"
+        );
+        let said = say(&mut store, at(60 * 40), &[site("pager", Turn::Open, RED)]).said;
+        assert_eq!(said, [clean!("1 notice for the channel `chat` dropped undelivered: older than 24 hours")]);
+    }
+
+    #[test]
+    fn the_outbox_stays_within_its_size_and_keeps_resolves_longest() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        say(&mut store, at(0), &[site("chat", Turn::Open, RED)]);
+        let due = claim(&mut store, at(0));
+        store.delivered(&due[0], None, at(0)).unwrap();
+        let many: Vec<OutboxRow> = std::iter::once(site("chat", Turn::Resolve, RED))
+            .chain((0..1_004).map(|n| notice("chat", Some("i9"), &format!("n{n}"), Turn::Open, YELLOW)))
+            .collect();
+        let committed = say(&mut store, at(1), &many);
+        assert_eq!(
+            committed.said,
+            [clean!("5 notices for the channel `chat` dropped undelivered: more than 1000 waited")]
+        );
+        assert_eq!(store.channels(at(2)).unwrap()["chat"].waiting, 1_000);
+        let due = store.claim(Which::All, at(2), at(3), 2_000).unwrap().due;
+        assert_eq!((due.len(), due[0].notice.turn, due[1].notice.key.to_string()), (1_000, Turn::Resolve, "n5".into()));
+    }
+
+    #[test]
+    fn who_was_told_outlives_the_history_while_the_incident_is_open() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        say(&mut store, at(0), &[site("chat", Turn::Open, RED)]);
+        let due = claim(&mut store, at(0));
+        store.delivered(&due[0], Some("message 7"), at(0)).unwrap();
+        let far = at(60 * 24 * 90);
+        store.trim(far, &Limits::default()).unwrap();
+        assert_eq!(store.told("i1").unwrap().len(), 1);
+        let closed = vec![(incident("i1", "site", RED, at(0)), Closing::Passed)];
+        let judged = Judged { closed, ..Judged::default() };
+        run(&mut store, "end", far, &judged, &[site("chat", Turn::Resolve, RED)]).unwrap();
+        store.trim(far, &Limits::default()).unwrap();
+        let due = claim(&mut store, far);
+        assert_eq!((turns(&due), due[0].prior.as_deref()), (vec![("chat", Turn::Resolve)], Some("message 7")));
+        store.delivered(&due[0], None, far).unwrap();
+        let after = at(60 * 24 * 180);
+        store.trim(after, &Limits::default()).unwrap();
+        assert_eq!(states(&store), []);
     }
 }

@@ -17,6 +17,7 @@ use crate::host::procs::{Process as Row, ProcessState};
 use crate::host::{files, mounts};
 use crate::settings::{Dur, Pattern, Size};
 use crate::words::{bytes, span};
+use crate::words::{count, size, span};
 
 /// Bytes of a short name that the kernel keeps (`TASK_COMM_LEN` less its end).
 const SHORT_NAME_BYTES: usize = 15;
@@ -43,7 +44,8 @@ pub struct Settings {
     /// Its exact name: the short one that the kernel keeps (15 bytes), or the file name of the program it was started as.
     #[serde(default)]
     pub name: Option<String>,
-    /// What program and arguments, joined by blanks, have to match.
+    /// What program and arguments, joined by blanks, have to match. Processes of Pulsecheck itself, which may have the
+    /// words of others in their arguments, are found by `name` only.
     #[serde(default)]
     pub cmdline: Option<Pattern>,
     /// Who has to run it: a name in `/etc/passwd` or a number.
@@ -205,29 +207,30 @@ max_restarts = 5
             ),
             None => None,
         };
-        let ours = ourselves(&rows, std::process::id());
-        let found = find(settings, uid, &rows, &ours, seen.pid_file.as_ref());
-        if found.rows.is_empty() && seen.hidden && settings.count.min > 0 {
-            let said = clean!("no such process is seen, and those of other users are hidden");
+        let known = cx.memory.get("oldest")?.and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
+        let ours = Ours::among(&rows, std::process::id());
+        let found = find(settings, uid, &rows, &ours, seen.pid_file.as_ref(), known.as_ref());
+        let too_few = found.rows.len() < usize::try_from(settings.count.min).unwrap_or(usize::MAX);
+        if too_few && seen.hidden && matches!(found.pid_file, None | Some(("stale", _))) {
+            let said = clean!("too few such processes are seen, and those of other users are hidden");
             return Err(Unread::blind("processes_hidden", said));
         }
-        let known = cx.memory.get("leader")?.and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
         let mut fetched = Fetched::default();
-        let kept = put(settings, &found, known, &Times::of(cx, seen.boot_id), &mut fetched.facts);
-        if let Some(kept) = kept {
-            fetched.remember.push(("leader".to_owned(), serde_json::to_vec(&kept).ok()));
+        let kept = put(settings, &found, known.as_ref(), &Times::of(cx, seen.boot_id), &mut fetched.facts);
+        if let Some(kept) = kept.filter(|kept| known.as_ref() != Some(kept)) {
+            fetched.remember.push(("oldest".to_owned(), serde_json::to_vec(&kept).ok()));
         }
         Ok(fetched)
     }
 
     fn assess(settings: &Settings, facts: &Facts, _past: &Past, _now: Timestamp) -> Vec<Finding> {
         let none = Subject::none();
-        let count = |name| facts.number(&none, name).unwrap_or_default();
-        let [running, stopped, zombies] = ["running", "stopped", "zombies"].map(count);
+        let number = |name| facts.number(&none, name).unwrap_or_default();
+        let [running, stopped, zombies] = ["running", "stopped", "zombies"].map(number);
         let min = f64::from(settings.count.min);
         let mut findings = Vec::new();
         let mut find = |code, weight, said| findings.push(Finding::new(code, weight, false, said));
-        let pid = count("pid_in_file");
+        let pid = number("pid_in_file");
         let file = settings.pid_file.as_deref().unwrap_or_default();
         if running < min {
             let pid_file = facts.text(&none, "pid_file").map_or("", crate::redact::Clean::as_str);
@@ -252,7 +255,7 @@ max_restarts = 5
         {
             find("too_many", Weight::Fail, clean!("{} running, at most {max} may", running + stopped));
         }
-        if running >= 1.0 && running >= min && (count("disk_waits") - running).abs() < 0.5 {
+        if running >= 1.0 && running >= min && (number("disk_waits") - running).abs() < 0.5 {
             find("disk_wait", Weight::Warn, clean!("all {running} wait for a disk or a share"));
         }
         findings
@@ -318,25 +321,36 @@ fn hides(proc: &Path) -> bool {
     })
 }
 
-/// Processes that must not be found: this one, and those that wrap it (a shell, `timeout`, `sudo`), whose command lines
-/// hold whatever this one was started with. An ancestor that does not name this program is a process like any other:
-/// an agent or cron that starts a cycle may be what is looked for.
-fn ourselves(rows: &[Row], own: u32) -> BTreeSet<u32> {
-    let by_pid = |pid: u32| rows.iter().find(|row| row.pid == pid);
-    let mut ours = BTreeSet::from([own]);
-    let Some(me) = by_pid(own) else { return ours };
-    let program = program(me).to_owned();
-    let mut next = me.parent;
-    // A table that was read while processes came and went may hold a circle.
-    while let Some(row) = next.and_then(by_pid).filter(|row| !ours.contains(&row.pid)) {
-        if !program.is_empty() && row.argv.iter().any(|word| word.contains(&program)) {
-            ours.insert(row.pid);
-        } else if row.pid == 1 {
-            break;
+/// Processes that are not what is looked for: this one, and those that wrap it (a shell, `timeout`, `sudo`), whose
+/// command lines hold whatever this one was started with. An ancestor that does not name this program is a process like
+/// any other: an agent or cron that starts a cycle may be what is looked for.
+#[derive(Debug, PartialEq)]
+struct Ours<'a> {
+    pids: BTreeSet<u32>,
+    /// This program's name. `pulsecheck exec -- train.py` is no `train.py`: others of this name are found only by it.
+    program: &'a str,
+}
+
+impl<'a> Ours<'a> {
+    fn among(rows: &'a [Row], own: u32) -> Self {
+        let by_pid = |pid: u32| rows.iter().find(|row| row.pid == pid);
+        let mut ours = Self { pids: BTreeSet::from([own]), program: "" };
+        let Some(me) = by_pid(own) else { return ours };
+        ours.program = program(me);
+        let mut passed = BTreeSet::from([own]);
+        let mut next = me.parent;
+        // A table that is read while processes come and go may hold a circle.
+        while let Some(row) = next.and_then(by_pid).filter(|row| passed.insert(row.pid)) {
+            if !ours.program.is_empty() && row.argv.iter().any(|word| word.contains(ours.program)) {
+                ours.pids.insert(row.pid);
+            }
+            next = row.parent;
         }
-        next = row.parent.filter(|parent| *parent != row.pid);
+        ours
     }
-    ours
+    fn has(&self, row: &Row, by_name: bool) -> bool {
+        self.pids.contains(&row.pid) || (!by_name && program(row) == self.program)
+    }
 }
 
 /// The file name of the program that a process was started as, or its short name.
@@ -355,17 +369,25 @@ fn find<'a>(
     settings: &Settings,
     uid: Option<u32>,
     rows: &'a [Row],
-    ours: &BTreeSet<u32>,
+    ours: &Ours<'_>,
     pid_file: Option<&PidFile>,
+    known: Option<&Kept>,
 ) -> Found<'a> {
+    // A dead one has no command line left; the one that was seen last is known by its id and start.
+    let was_it = |row: &Row| {
+        row.state == ProcessState::Zombie
+            && known.is_some_and(|known| {
+                known.pid == row.pid && known.started.duration_since(row.started).abs() <= START_SLACK
+            })
+    };
     let matches = |row: &&Row| {
-        !ours.contains(&row.pid)
+        !ours.has(row, settings.name.is_some())
             && settings.name.as_ref().is_none_or(|name| is_named(row, name))
             && settings.cmdline.as_ref().is_none_or(|pattern| pattern.regex().is_match(&row.argv.join(" ")))
             && uid.is_none_or(|uid| row.uid == Some(uid))
     };
     let Some(file) = pid_file else {
-        return Found { rows: rows.iter().filter(matches).collect(), pid_file: None };
+        return Found { rows: rows.iter().filter(|row| matches(row) || was_it(row)).collect(), pid_file: None };
     };
     let (said, pid, row) = match *file {
         PidFile::Missing => ("missing", None, None),
@@ -396,12 +418,14 @@ struct Times {
     /// When the machine was started, by the wall clock of this look: it moves with that clock, as start times do.
     booted: Timestamp,
     boot_id: Option<String>,
+    last_look: Option<Timestamp>,
 }
 
 impl Times {
     fn of(cx: &Cx, boot_id: Option<String>) -> Self {
         let up = SignedDuration::try_from(cx.now.boot).unwrap_or(SignedDuration::ZERO);
-        Self { now: cx.now.wall, booted: cx.now.wall.checked_sub(up).unwrap_or(cx.now.wall), boot_id }
+        let booted = cx.now.wall.checked_sub(up).unwrap_or(cx.now.wall);
+        Self { now: cx.now.wall, booted, boot_id, last_look: cx.past.read.as_ref().map(|(at, _)| *at) }
     }
 }
 
@@ -414,14 +438,12 @@ struct Kept {
     since_boot_s: i64,
     /// When it started, as it was said first.
     started: Timestamp,
-    /// When it was seen last, from the machine's start.
-    seen_since_boot_s: i64,
     /// Restarts that were seen, oldest first.
     restarts: Vec<Timestamp>,
 }
 
-/// Puts the facts, and says what to remember, when that changed.
-fn put(settings: &Settings, found: &Found<'_>, known: Option<Kept>, times: &Times, facts: &mut Facts) -> Option<Kept> {
+/// Puts the facts, and says what to remember.
+fn put(settings: &Settings, found: &Found<'_>, known: Option<&Kept>, times: &Times, facts: &mut Facts) -> Option<Kept> {
     let none = Subject::none();
     let in_state = |wanted: &[ProcessState]| found.rows.iter().filter(|row| wanted.contains(&row.state)).count();
     facts.info(&none, "running", in_state(&[ProcessState::Alive, ProcessState::DiskWait]));
@@ -441,12 +463,12 @@ fn put(settings: &Settings, found: &Found<'_>, known: Option<Kept>, times: &Time
         put_ages(settings, times.now, oldest, youngest, facts);
         facts.info(&none, "pid", oldest.pid);
         let rss = living.iter().map(|row| row.rss_bytes).fold(0, u64::saturating_add);
-        let scale = above(Unit::Bytes, settings.max_memory.map(as_number), "memory_high", false, || {
-            format!("holds {} of memory", bytes(as_number(Size(rss))))
+        let scale = above(Unit::Bytes, settings.max_memory.map(|max| as_number(max)), "memory_high", false, || {
+            format!("holds {} of memory", size(rss))
         });
         facts.gauge(&none, "rss_bytes", rss, scale);
     }
-    let kept = leader(oldest.copied(), known.as_ref(), times);
+    let kept = leader(oldest.copied(), known, times);
     if let Some(kept) = &kept {
         if oldest.is_some() {
             if settings.watch_restarts {
@@ -457,7 +479,10 @@ fn put(settings: &Settings, found: &Found<'_>, known: Option<Kept>, times: &Time
         }
         let restarts = kept.restarts.len();
         let scale = above(Unit::None, settings.max_restarts.map(f64::from), "restarting", false, || {
-            format!("was seen restarted {restarts} times in 24 h")
+            format!(
+                "was seen restarted {} in 24 h",
+                count(u64::try_from(restarts).unwrap_or(u64::MAX), "time", "times")
+            )
         });
         facts.gauge(&none, "restarts_24h", restarts, scale);
     }
@@ -471,7 +496,7 @@ fn above(unit: Unit, at: Option<f64>, code: &'static str, settled: bool, says: i
 
 fn put_ages(settings: &Settings, now: Timestamp, oldest: &Row, youngest: &Row, facts: &mut Facts) {
     let none = Subject::none();
-    let age = |row: &Row| now.duration_since(row.started).unsigned_abs().as_secs();
+    let age = |row: &Row| now.duration_since(row.started).as_secs().max(0);
     let seconds = |limit: Option<Dur>| limit.map(|limit| limit.0.as_secs_f64());
     let (oldest, youngest) = (age(oldest), age(youngest));
     let scale = above(Unit::Seconds, seconds(settings.max_age), "too_old", true, || {
@@ -501,7 +526,8 @@ fn leader(oldest: Option<&Row>, known: Option<&Kept>, times: &Times) -> Option<K
             && (known.since_boot_s - started_s).abs() <= START_SLACK.as_secs()
     });
     let since_last = known.is_some_and(|known| {
-        known.boot_id != times.boot_id || started_s + START_SLACK.as_secs() >= known.seen_since_boot_s
+        known.boot_id != times.boot_id
+            || times.last_look.is_none_or(|last| row.started.duration_since(last) >= -START_SLACK)
     });
     if same.is_none() && since_last && restarts.len() < MAX_RESTARTS {
         restarts.push(row.started.min(times.now));
@@ -511,7 +537,9 @@ fn leader(oldest: Option<&Row>, known: Option<&Kept>, times: &Times) -> Option<K
         boot_id: times.boot_id.clone(),
         since_boot_s: same.map_or(started_s, |same| same.since_boot_s),
         started: same.map_or(row.started, |same| same.started),
-        seen_since_boot_s: since_boot(times.now),
         restarts,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+//! `pulsecheck init`: a commented config for this host.
+
+use std::path::PathBuf;
+
+use super::{Exit, Failure, Session};
+use crate::config::{self, PACKS};
+use crate::host::files;
+
+/// Where to write it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Print it instead of writing it.
+    #[arg(long)]
+    print: bool,
+    /// List the packs that are shipped inside the binary.
+    #[arg(long, conflicts_with = "print")]
+    list: bool,
+    /// Replace a file that is there.
+    #[arg(long)]
+    force: bool,
+}
+
+/// Writes the config, where there is none.
+pub fn run(args: &Args, session: &mut Session) -> Result<Exit, Failure> {
+    if args.list {
+        for (name, text) in PACKS {
+            let about = text.lines().next().unwrap_or_default().trim_start_matches(['#', ' ']);
+            session.out.line(&format!("{name:<12}{about}"));
+        }
+        return Ok(Exit::Done);
+    }
+    let text = config::render_init(&session.host);
+    if args.print {
+        session.out.text(&text);
+        return Ok(Exit::Done);
+    }
+    let path: PathBuf = match &session.config {
+        Some(path) => path.clone(),
+        None => config::user_file(&session.host)
+            .ok_or_else(|| Failure("there is no home to write a config to (name a file with --config)".to_owned()))?,
+    };
+    if !args.force && files::stat(&path).is_ok_and(|stat| stat.is_some()) {
+        return Err(Failure(format!("`{}` is there already (--force replaces it, --print only shows it)", path.display())));
+    }
+    let written = path
+        .parent()
+        .map_or(Ok(()), files::make_private_folder)
+        .and_then(|()| files::replace(&path, text.as_bytes(), 0o600));
+    written.map_err(|error| Failure(format!("`{}` can't be written: {error}", path.display())))?;
+    session.out.line(&format!("wrote {}", path.display()));
+    session.out.line("next: pulsecheck validate, then pulsecheck run");
+    Ok(Exit::Done)
+}

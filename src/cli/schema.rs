@@ -1,0 +1,35 @@
+//! `pulsecheck schema`: the public contracts as JSON Schema.
+
+use super::{Exit, Failure, Session};
+use crate::{config, notify, report};
+
+/// Of what.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Which one.
+    #[arg(value_enum)]
+    of: Of,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Of {
+    /// The config file, for editors.
+    Config,
+    /// What `run` prints.
+    Report,
+    /// What webhooks and commands are sent.
+    Notice,
+}
+
+/// Prints it.
+pub fn run(args: &Args, session: &mut Session) -> Result<Exit, Failure> {
+    match args.of {
+        Of::Config => {
+            let text = serde_json::to_string_pretty(&config::schema())?;
+            session.out.line(&text);
+        }
+        Of::Report => session.out.text(report::SCHEMA),
+        Of::Notice => session.out.text(notify::body::SCHEMA),
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,23 @@
+//! `pulsecheck validate`: the config, and all that is wrong with it.
+
+use super::{Exit, Failure, Session};
+use crate::config::Found;
+
+/// Nothing but the config.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Reads the config and says what it amounts to.
+pub fn run(_args: &Args, session: &mut Session) -> Result<Exit, Failure> {
+    let config = session.config()?;
+    let source = match &config.source {
+        Found::File(path) => path.display().to_string(),
+        Found::Nowhere => "no config file: built-in checks of this host".to_owned(),
+    };
+    session.out.line(&format!(
+        "{source}: good ({} checks, {} channels)",
+        config.checks.len(),
+        config.channels.len()
+    ));
+    Ok(Exit::Done)
+}

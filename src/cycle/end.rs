@@ -1,0 +1,373 @@
+//! The end of a cycle: judge inside the transaction, commit, deliver, and hand back what is to be printed. Where the store
+//! can't commit, what is red is said all the same.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+use super::deliver::Deliver;
+use super::fetch::{Looked, any_could_look};
+use super::route::{Addressed, Route};
+use super::{CannotRun, Ran, clock_moved};
+use crate::clean;
+use crate::clock::Now;
+use crate::config::Config;
+use crate::facts::CheckName;
+use crate::host::Host;
+use crate::host::sqlite::Trouble;
+use crate::jobs::spool;
+use crate::judge::{self, Before, Judged, Level, Policy, Turn, Word};
+use crate::kinds::pulsecheck::{self, Own};
+use crate::redact::{self, Clean};
+use crate::report::{self, Frame, Report};
+use crate::steps::{Step, reached};
+use crate::store::{self, Committed, Counts, CycleRow, Lease, LogRow, OutboxRow, Store};
+
+/// A channel that refused this often in a row is in trouble.
+const REFUSALS: i64 = 3;
+
+/// What the end of a cycle rests on.
+pub(super) struct End<'a> {
+    pub config: &'a Config,
+    pub host: &'a Arc<Host>,
+    pub now: Now,
+    pub id: String,
+    pub policies: BTreeMap<CheckName, Policy>,
+    pub deadline: Instant,
+    pub looked: Looked,
+    pub taken: spool::Taken,
+}
+
+/// A judged cycle and the words for it.
+struct Worded {
+    judged: Judged,
+    notices: Vec<Addressed>,
+    report: Report,
+    json: String,
+}
+
+impl End<'_> {
+    /// Commits, delivers, and hands back what is to be printed.
+    pub async fn committed(
+        mut self,
+        mut store: Store,
+        lease: &Lease,
+        said: Vec<(&'static str, Clean)>,
+    ) -> Result<Ran, CannotRun> {
+        let (worded, committed) = match self.commit(&mut store, lease, &said) {
+            Ok(done) => done,
+            Err(error @ (store::Error::LostLease | store::Error::Held(_))) => return Err(CannotRun::Store(error)),
+            Err(error) => {
+                let before = before_of(&store, &self.id, self.now.wall);
+                let replaced = matches!(error, store::Error::Db(Trouble::Corrupt { .. }));
+                let mut why = clean!("{error}");
+                if replaced && let store::Error::Db(found) = &error {
+                    // The next run begins with a sound one; this one says what it saw.
+                    if let Err(worse) = store.replace(&self.host.paths.state, found, self.now.wall) {
+                        why = clean!("{why}; {worse}");
+                    }
+                }
+                return Ok(self.away(before, why).await);
+            }
+        };
+        reached(self.host, Step::Committed);
+        let done: Vec<_> = self.taken.events.iter().map(|(path, _)| path.clone()).collect();
+        // What stays behind is taken again and merged: told twice is told once.
+        let _again = spool::done(&done);
+        if let Some((mark, _)) = &self.taken.lost {
+            let _again = spool::done(std::slice::from_ref(mark));
+        }
+        drop(committed);
+        let end = (Instant::now() + self.config.limits.delivery.get()).min(self.deadline);
+        let deliver = Deliver {
+            config: self.config,
+            host: self.host,
+            deadline: end,
+            report: Some((&worded.json, &self.id)),
+        };
+        // What is not written down as delivered is delivered again: at worst twice, under the same dedup key.
+        let undelivered = match deliver.outbox(&mut store).await {
+            Ok(said) => said.undelivered,
+            Err(error) => vec![clean!("the outbox can't be written: {error}")],
+        };
+        reached(self.host, Step::Delivered);
+        // A lease that can't be given back runs out by itself.
+        let _runs_out = store.release(lease);
+        Ok(self.ran(worded, None, undelivered))
+    }
+
+    /// Judges and writes down, in one transaction.
+    fn commit(
+        &mut self,
+        store: &mut Store,
+        lease: &Lease,
+        said: &[(&'static str, Clean)],
+    ) -> Result<(Worded, Committed), store::Error> {
+        let mut own = self.own(said.to_vec());
+        self.outbox_trouble(store, &mut own)?;
+        let mut tx = store.begin(lease)?;
+        own.clock_moved = clock_moved(&tx, self.host, self.now)?;
+        for (name, policy) in &self.policies {
+            if let Some(was) = policy.was.as_ref().filter(|was| !self.policies.contains_key(*was)) {
+                tx.rename(was, name)?;
+            }
+        }
+        let events: Vec<_> = self.taken.events.iter().map(|(_, event)| event.clone()).collect();
+        tx.take_executions(&events)?;
+        let mut before = tx.before(&self.id, self.now.wall)?;
+        // A dead letter was no announcement: that channel hears nothing of the end.
+        for incident in &mut before.incidents {
+            if !incident.announced.is_empty() {
+                let told = tx.told(&incident.id)?;
+                incident.announced.retain(|channel, _| told.contains(channel));
+            }
+        }
+        own.any_could_look = any_could_look(&self.looked.seen, &before.snapshot, self.looked.not_due);
+        let worded = self.word(before, &own, None);
+        reached(self.host, Step::Judged);
+        let row = self.row(&worded);
+        let notices = outbox_rows(&worded);
+        let committed = tx.commit_cycle(&row, &worded.judged, &self.looked.remember, &notices, &self.log(&own))?;
+        Ok((worded, committed))
+    }
+
+    /// The store can't commit: what was seen is judged by what is known, and what is red is said, at most hourly.
+    pub async fn away(self, mut before: Before, why: Clean) -> Ran {
+        before.cycle.clone_from(&self.id);
+        let mut own = self.own(vec![("store_away", why.clone())]);
+        own.any_could_look = any_could_look(&self.looked.seen, &before.snapshot, self.looked.not_due);
+        let head = clean!("nothing could be committed: {why}");
+        let worded = self.word(before, &own, Some(head.clone()));
+        let reds: Vec<_> = worded
+            .notices
+            .iter()
+            .filter(|addressed| addressed.notice.level == Level::Red && addressed.notice.turn != Turn::Resolve)
+            .map(|addressed| (addressed.channel.clone(), addressed.notice.clone()))
+            .collect();
+        let mut undelivered = Vec::new();
+        if !reds.is_empty() && self.may_say_unrecorded() {
+            let end = (Instant::now() + self.config.limits.delivery.get()).min(self.deadline);
+            let report = Some((worded.json.as_str(), self.id.as_str()));
+            let deliver = Deliver { config: self.config, host: self.host, deadline: end, report };
+            undelivered = deliver.unrecorded(&reds, &head).await.undelivered;
+        }
+        self.ran(worded, Some(why), undelivered)
+    }
+
+    /// Judges by what is known and keeps nothing.
+    pub fn dry(self, mut before: Before) -> Ran {
+        before.cycle.clone_from(&self.id);
+        let mut own = self.own(Vec::new());
+        own.any_could_look = any_could_look(&self.looked.seen, &before.snapshot, self.looked.not_due);
+        let worded = self.word(before, &own, None);
+        self.ran(worded, None, Vec::new())
+    }
+
+    /// What the cycle knows of its own side.
+    fn own(&self, store: Vec<(&'static str, Clean)>) -> Own {
+        Own {
+            checks: self.config.checks.len(),
+            fetch_ms: self.looked.took_ms,
+            store,
+            panicked: self.looked.panicked.clone(),
+            spool_bad: self.taken.bad,
+            spool_lost: self.taken.lost.as_ref().map(|(_, at)| *at),
+            ..Own::default()
+        }
+    }
+
+    /// Channels that refuse, and notices that were given up.
+    fn outbox_trouble(&self, store: &Store, own: &mut Own) -> Result<(), store::Error> {
+        for (name, view) in store.channels(self.now.wall)? {
+            if !self.config.channels.contains_key(&name) {
+                continue;
+            }
+            let why = view.why.unwrap_or_else(|| Clean::new("no reason is known"));
+            if view.dead > 0 {
+                own.dead.insert(name, clean!("{} given up in the last day: {why}", view.dead));
+            } else if view.refused_in_a_row >= REFUSALS {
+                own.failing.insert(name, why);
+            }
+        }
+        Ok(())
+    }
+
+    fn word(&self, mut before: Before, own: &Own, head: Option<Clean>) -> Worded {
+        let at = self.now.wall;
+        let mut seen = self.looked.seen.clone();
+        seen.push(pulsecheck::observe(own, &self.looked.seen, at));
+        before.skipped = self.looked.skipped.clone();
+        let mut judged = judge::judge(before, seen, &self.policies, at);
+        let route = Route {
+            channels: &self.config.channels,
+            policies: &self.policies,
+            instance: &self.config.instance,
+            cycle: &self.id,
+            now: at,
+            quiet_until: None,
+        };
+        let notices = route.address(&mut judged);
+        let frame = Frame {
+            at,
+            zone: &self.config.zone,
+            cycle: &self.id,
+            host: &self.config.instance,
+            escalation: Err(Clean::new("no frontier model is configured")),
+            head,
+            remarks: self.remarks(),
+        };
+        let report = report::write(&judged, &self.policies, &frame);
+        let (report, json) = valid(report, &judged, &frame);
+        Worded { judged, notices, report, json }
+    }
+
+    fn remarks(&self) -> Vec<Clean> {
+        let skipped = self.looked.skipped.len();
+        let mut remarks = Vec::new();
+        if skipped > 0 {
+            let names: Vec<&str> = self.looked.skipped.keys().map(CheckName::as_str).take(4).collect();
+            remarks.push(clean!("{skipped} left out by `when`: {}", names.join(", ")));
+        }
+        remarks
+    }
+
+    fn row(&self, worded: &Worded) -> CycleRow {
+        let mut counts = Counts {
+            checks: count(self.config.checks.len()),
+            looked: count(self.looked.seen.len()),
+            held: count(worded.judged.held.values().map(Vec::len).sum()),
+            ..Counts::default()
+        };
+        for mark in worded.judged.after.values().flat_map(|standing| standing.marks.values()) {
+            *match mark.outcome.word {
+                Word::Pass => &mut counts.pass,
+                Word::Warn => &mut counts.warn,
+                Word::Fail => &mut counts.fail,
+                Word::Unknown(_) => &mut counts.unknown,
+            } += 1;
+        }
+        let status = worded.judged.status();
+        let quiet = status < Level::Yellow && worded.judged.changes.is_empty();
+        CycleRow {
+            id: self.id.clone(),
+            started: self.now.wall,
+            ended: self.host.now().wall,
+            status,
+            surfaced: !worded.judged.changes.is_empty(),
+            counts,
+            report_json: (!quiet).then(|| worded.json.clone()),
+        }
+    }
+
+    fn log(&self, own: &Own) -> Vec<LogRow> {
+        let skipped = self.looked.skipped.iter().map(|(check, why)| LogRow {
+            what: "when",
+            key: Some(crate::facts::Key::new(check, &crate::facts::Subject::none())),
+            said: why.clone(),
+        });
+        let store = own.store.iter().map(|(_, said)| LogRow { what: "store", key: None, said: said.clone() });
+        skipped.chain(store).collect()
+    }
+
+    fn ran(self, worded: Worded, away: Option<Clean>, undelivered: Vec<Clean>) -> Ran {
+        let Worded { judged, report, json, .. } = worded;
+        let status = judged.status();
+        Ran {
+            status,
+            quiet: status < Level::Yellow && judged.changes.is_empty() && away.is_none(),
+            news: !judged.changes.is_empty() || !judged.reminders.is_empty() || away.is_some(),
+            logged: judged.logged,
+            changes: judged.changes,
+            report,
+            json,
+            away,
+            undelivered,
+        }
+    }
+
+    /// At most hourly, although nothing can be written down: the time of a file that is there already can be set even on a
+    /// full disk. Where not even that can be done, the first cycle of each hour speaks.
+    fn may_say_unrecorded(&self) -> bool {
+        let hour = SignedDuration::from_hours(1);
+        let now = self.now.wall;
+        if let Some(last) = super::touch_unrecorded(self.host, now, hour) {
+            return last;
+        }
+        let cycle = SignedDuration::try_from(self.config.interval).unwrap_or(hour);
+        let hours = |at: Timestamp| at.as_second().div_euclid(3_600);
+        hours(now) != hours(now - cycle)
+    }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// What can be read of a store that could not commit.
+fn before_of(store: &Store, cycle: &str, now: Timestamp) -> Before {
+    Before {
+        cycle: cycle.to_owned(),
+        snapshot: store.snapshot().unwrap_or_default(),
+        incidents: store.open_incidents().unwrap_or_default(),
+        silences: store.silences(now).unwrap_or_default(),
+        ..Before::default()
+    }
+}
+
+/// The outbox rows of what was addressed.
+fn outbox_rows(worded: &Worded) -> Vec<OutboxRow> {
+    let judged = &worded.judged;
+    let incident = |addressed: &Addressed| {
+        let event = matches!(addressed.notice.turn, Turn::Event | Turn::FollowUp);
+        let key = &addressed.notice.key;
+        let open = judged.incidents.iter().find(|incident| incident.key == *key);
+        let closed = judged.closed.iter().map(|(incident, _)| incident).find(|incident| incident.key == *key);
+        let resolve = addressed.notice.turn == Turn::Resolve;
+        let found = if resolve { closed.or(open) } else { open.or(closed) };
+        found.filter(|_| !event).map(|incident| incident.id.clone())
+    };
+    worded
+        .notices
+        .iter()
+        .map(|addressed| OutboxRow {
+            incident: incident(addressed),
+            channel: addressed.channel.clone(),
+            notice: addressed.notice.clone(),
+        })
+        .collect()
+}
+
+/// The report as one line of JSON, redacted once more as a whole and held to its schema; one that fails is replaced by the
+/// least one that names the reds.
+fn valid(report: Report, judged: &Judged, frame: &Frame<'_>) -> (Report, String) {
+    let quiet = judged.status() < Level::Yellow && judged.changes.is_empty() && frame.head.is_none();
+    if quiet {
+        // Nobody sees it: the token is printed, nothing is stored.
+        return (report, String::new());
+    }
+    match held_to_schema(&report) {
+        Ok(json) => (report, json),
+        Err(why) => {
+            let least = report::minimal(judged, frame, &why);
+            let json = held_to_schema(&least).unwrap_or_default();
+            (least, json)
+        }
+    }
+}
+
+fn held_to_schema(report: &Report) -> Result<String, String> {
+    let value = serde_json::to_value(report).map_err(|error| error.to_string())?;
+    if let Some(problem) = report::problems(&value).into_iter().next() {
+        return Err(problem);
+    }
+    let json = serde_json::to_string(report).map_err(|error| error.to_string())?;
+    let scrubbed = redact::scrub(&json);
+    // A secret that spans two fields is none; one within a field was replaced before. Should the last pass still find one,
+    // what it leaves must be the same JSON.
+    match serde_json::from_str::<Report>(&scrubbed) {
+        Ok(_) => Ok(scrubbed.into_owned()),
+        Err(_) => Err("a secret stood where it can't be taken out".to_owned()),
+    }
+}

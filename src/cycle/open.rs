@@ -1,0 +1,119 @@
+//! Opening: the store and the run lock, or what can be known without them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use tokio::time::Instant;
+
+use super::{CannotRun, Options};
+use crate::clean;
+use crate::config::Config;
+use crate::host::sqlite::Trouble;
+use crate::host::{Host, identity};
+use crate::judge::Before;
+use crate::redact::Clean;
+use crate::store::{self, Holder, Lease, Opened, Reader, Store};
+
+/// A lease outlives the run's deadline by this, so that a run that is just late can still commit.
+const LEASE_MARGIN: SignedDuration = SignedDuration::from_secs(15);
+/// How often a waiting run asks for the lease again.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// The store as a run found it.
+pub(super) enum Kept {
+    /// Open, with the lease, and what happened on the way.
+    Open { store: Box<Store>, lease: Lease, said: Vec<(&'static str, Clean)> },
+    /// It can't commit now; what is known may still be readable.
+    Away { reader: Option<Reader>, why: Clean },
+    /// It is only to be read.
+    Dry { reader: Option<Reader> },
+}
+
+/// Who we are, for the lease.
+#[must_use]
+pub fn holder(host: &Host, what: &str) -> Holder {
+    Holder {
+        pid: std::process::id(),
+        start_ticks: identity::start_ticks(&host.paths.proc, "self").unwrap_or(0),
+        boot_id: identity::boot_id(&host.paths.proc).unwrap_or_default(),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        what: Clean::line(what, 64),
+    }
+}
+
+/// Opens the store and takes the lease.
+pub(super) async fn open(config: &Config, host: &Arc<Host>, options: Options, deadline: Instant) -> Result<Kept, CannotRun> {
+    let folder = &host.paths.state;
+    if options.dry {
+        return Ok(Kept::Dry { reader: Reader::open(folder).ok() });
+    }
+    let now = host.now().wall;
+    let Opened { mut store, events } = match Store::open(folder, now) {
+        Ok(opened) => opened,
+        Err(error) => return away(error, folder),
+    };
+    let said = events.iter().filter_map(store_said).collect();
+    let me = holder(host, "run");
+    let patience = Instant::now() + options.wait.unwrap_or_default();
+    loop {
+        let now = host.now().wall;
+        let left = SignedDuration::try_from(deadline.saturating_duration_since(Instant::now())).unwrap_or_default();
+        let until = now + left.max(config.limits.deadline.signed()) + LEASE_MARGIN;
+        let alive = |held: &Holder| {
+            let here = held.boot_id == me.boot_id && held.host == me.host;
+            !here || identity::lives(&host.paths.proc, held.pid, held.start_ticks)
+        };
+        match store.take_lease(&me, now, until, alive) {
+            Ok(lease) => return Ok(Kept::Open { store: Box::new(store), lease, said }),
+            Err(store::Error::Held(held)) if Instant::now() >= patience => return Err(CannotRun::Held(held)),
+            Err(store::Error::Held(_)) => tokio::time::sleep(ASK_AGAIN).await,
+            Err(error) => return away(error, folder),
+        }
+    }
+}
+
+/// A store that must not be used stops the run; one that can't commit now does not.
+fn away(error: store::Error, folder: &Path) -> Result<Kept, CannotRun> {
+    match &error {
+        store::Error::Db(
+            Trouble::ReadOnly { .. }
+            | Trouble::NoSpace { .. }
+            | Trouble::Locked { .. }
+            | Trouble::Corrupt { .. }
+            | Trouble::Other { .. },
+        ) => Ok(Kept::Away { reader: Reader::open(folder).ok(), why: clean!("{error}") }),
+        _ => Err(CannotRun::Store(error)),
+    }
+}
+
+fn store_said(event: &store::StoreEvent) -> Option<(&'static str, Clean)> {
+    match event {
+        store::StoreEvent::StartedAnew { aside, why, restored } => {
+            let back = restored.map_or_else(
+                || "acks, silences and incidents are lost".to_owned(),
+                |at| format!("acks, silences and incidents are back as of {at:.0}"),
+            );
+            let aside = aside.display();
+            Some(("store_started_anew", clean!("the database was damaged ({why}), lies in {aside} now; {back}")))
+        }
+        store::StoreEvent::CopyUnusable { .. } | store::StoreEvent::Migrated { .. } => None,
+    }
+}
+
+/// What is known before looking: the same that the transaction will read again.
+pub(super) fn known(kept: &Kept, host: &Host) -> Before {
+    let reader: Option<&Reader> = match kept {
+        Kept::Open { store, .. } => Some(store),
+        Kept::Away { reader, .. } | Kept::Dry { reader } => reader.as_ref(),
+    };
+    let Some(reader) = reader else { return Before::default() };
+    Before {
+        snapshot: reader.snapshot().unwrap_or_default(),
+        incidents: reader.open_incidents().unwrap_or_default(),
+        silences: reader.silences(host.now().wall).unwrap_or_default(),
+        ..Before::default()
+    }
+}
+

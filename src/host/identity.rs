@@ -1,0 +1,62 @@
+//! Telling a process from a later one of the same number, and this boot from another.
+
+use std::path::Path;
+
+use super::files;
+
+/// The boot that we are in (`/proc/sys/kernel/random/boot_id`).
+#[must_use]
+pub fn boot_id(proc: &Path) -> Option<String> {
+    let (bytes, _) = files::read(&proc.join("sys/kernel/random/boot_id"), 64).ok()?;
+    Some(String::from_utf8_lossy(&bytes).trim().to_owned()).filter(|id| !id.is_empty())
+}
+
+/// When a process was started, in clock ticks since boot (proc(5), `stat`, field 22); none when there is none, or only a
+/// zombie of it.
+#[must_use]
+pub fn start_ticks(proc: &Path, pid: &str) -> Option<u64> {
+    let (bytes, _) = files::read(&proc.join(pid).join("stat"), 4_096).ok()?;
+    let stat = String::from_utf8_lossy(&bytes).into_owned();
+    // The name is in brackets and may hold brackets and spaces itself: the fields begin behind the last one.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+/// Whether the process that was started then is still there.
+#[must_use]
+pub fn lives(proc: &Path, pid: u32, ticks: u64) -> bool {
+    start_ticks(proc, &pid.to_string()) == Some(ticks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_itself_and_no_other() {
+        let proc = Path::new("/proc");
+        let pid = std::process::id();
+        let ticks = start_ticks(proc, "self").unwrap();
+        assert_eq!(start_ticks(proc, &pid.to_string()), Some(ticks));
+        assert!(lives(proc, pid, ticks));
+        assert!(!lives(proc, pid, ticks + 1), "a later process of the same number");
+        assert!(!lives(proc, u32::MAX, ticks));
+        assert_eq!(boot_id(proc).map(|id| id.len()), Some(36));
+    }
+
+    #[test]
+    fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("7")).unwrap();
+        let fields: Vec<String> = (4..=21).map(|n| n.to_string()).collect();
+        let stat = |state: &str| format!("7 (a) b) c) {state} {} 4711 23 24\n", fields.join(" "));
+        files::replace(&dir.path().join("7/stat"), stat("S").as_bytes(), 0o600).unwrap();
+        assert_eq!(start_ticks(dir.path(), "7"), Some(4711));
+        files::replace(&dir.path().join("7/stat"), stat("Z").as_bytes(), 0o600).unwrap();
+        assert_eq!(start_ticks(dir.path(), "7"), None, "a zombie is gone");
+    }
+}
