@@ -40,7 +40,10 @@ pub fn run(args: &Args, session: &mut Session) -> Result<Exit, Failure> {
             .ok_or_else(|| Failure("there is no home to write a config to (name a file with --config)".to_owned()))?,
     };
     if !args.force && files::stat(&path).is_ok_and(|stat| stat.is_some()) {
-        return Err(Failure(format!("`{}` is there already (--force replaces it, --print only shows it)", path.display())));
+        return Err(Failure(format!(
+            "`{}` is there already (--force replaces it, --print only shows it)",
+            path.display()
+        )));
     }
     let written = path
         .parent()

@@ -24,7 +24,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::host::{Host, Paths};
+use crate::host::{Host, Paths, env};
 use crate::redact::Clean;
 
 pub use out::Out;
@@ -138,8 +138,7 @@ impl Session {
 #[must_use]
 pub fn main() -> ExitCode {
     crate::redact::install_panic_hook();
-    #[expect(clippy::disallowed_methods, reason = "the environment is read here, once")]
-    let env: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+    let env = env::capture();
     let mut out = Out::new(&env);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -152,7 +151,7 @@ pub fn main() -> ExitCode {
         return Exit::Done.into();
     }
     let clock = clock(&env);
-    let paths = Paths::find(&env);
+    let paths = Paths::discover(&env);
     let host = Arc::new(Host::new(clock, env, paths));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -212,11 +211,10 @@ fn clock(env: &BTreeMap<OsString, OsString>) -> Clock {
 /// Who gave a command: user, terminal and parent command. The watched agent often runs as the same user, so a name alone
 /// tells little.
 pub(crate) fn who(host: &Host) -> Clean {
-    let user = host
-        .var("SUDO_USER")
-        .or_else(|| host.var("USER"))
-        .or_else(|| host.var("LOGNAME"))
-        .map_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()), |user| user.to_string_lossy().into_owned());
+    let user = host.var("SUDO_USER").or_else(|| host.var("USER")).or_else(|| host.var("LOGNAME")).map_or_else(
+        || format!("uid {}", rustix::process::getuid().as_raw()),
+        |user| user.to_string_lossy().into_owned(),
+    );
     let terminal = if std::io::stdin().is_terminal() {
         rustix::termios::ttyname(std::io::stdin(), Vec::new())
             .map_or_else(|_| "a terminal".to_owned(), |name| name.to_string_lossy().into_owned())

@@ -46,7 +46,10 @@ pub async fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
     let deadline = Instant::now() + config.limits.delivery.get();
     match channel.channel.deliver(&outgoing, &session.host, deadline).await {
         Ok(receipt) => {
-            session.out.line(&format!("{name} took it{}", if receipt.said.as_str().is_empty() { String::new() } else { format!(": {}", receipt.said) }));
+            session.out.line(&format!(
+                "{name} took it{}",
+                if receipt.said.as_str().is_empty() { String::new() } else { format!(": {}", receipt.said) }
+            ));
             Ok(Exit::Done)
         }
         Err(undelivered) => Err(Failure(format!("{name} did not take it: {}", undelivered.said()))),

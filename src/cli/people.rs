@@ -69,11 +69,8 @@ pub fn ack(args: &AckArgs, session: &mut Session) -> Result<Exit, Failure> {
     let actor = actor(session, &args.why);
     let now = session.host.now().wall;
     let mut store = store(session)?;
-    let changed = if args.undo {
-        store.unack(&covers, has, &actor, now)?
-    } else {
-        store.ack(&covers, has, &actor, now)?
-    };
+    let changed =
+        if args.undo { store.unack(&covers, has, &actor, now)? } else { store.ack(&covers, has, &actor, now)? };
     if changed.is_empty() {
         let nothing = if args.undo { "no acked trouble" } else { "no open trouble" };
         return Err(Failure(format!("there is {nothing} under `{}` (pulsecheck status)", args.what)));
@@ -95,7 +92,9 @@ pub fn silence(args: &SilenceArgs, session: &mut Session) -> Result<Exit, Failur
             Failure(format!("`{}` is not a silence's number (pulsecheck status lists them)", args.what))
         })?;
         let ended = store(session)?.unsilence(number, &actor, now)?;
-        session.out.line(&format!("ended silence {number}, which would have ended {}", rfc3339(ended.until, &config.zone)));
+        session
+            .out
+            .line(&format!("ended silence {number}, which would have ended {}", rfc3339(ended.until, &config.zone)));
         return Ok(Exit::Done);
     }
     let covers = covers(&args.what)?;
@@ -115,11 +114,7 @@ pub fn silence(args: &SilenceArgs, session: &mut Session) -> Result<Exit, Failur
 }
 
 /// A silence over what is not there is a typing error.
-fn known(
-    covers: &Covers,
-    policies: &std::collections::BTreeMap<CheckName, Policy>,
-    what: &str,
-) -> Result<(), Failure> {
+fn known(covers: &Covers, policies: &std::collections::BTreeMap<CheckName, Policy>, what: &str) -> Result<(), Failure> {
     let there = match covers {
         Covers::Check(check) => policies.contains_key(check),
         Covers::Finding(key) => policies.contains_key(&key.check),

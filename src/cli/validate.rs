@@ -14,10 +14,6 @@ pub fn run(_args: &Args, session: &mut Session) -> Result<Exit, Failure> {
         Found::File(path) => path.display().to_string(),
         Found::Nowhere => "no config file: built-in checks of this host".to_owned(),
     };
-    session.out.line(&format!(
-        "{source}: good ({} checks, {} channels)",
-        config.checks.len(),
-        config.channels.len()
-    ));
+    session.out.line(&format!("{source}: good ({} checks, {} channels)", config.checks.len(), config.channels.len()));
     Ok(Exit::Done)
 }

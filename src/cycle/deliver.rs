@@ -192,7 +192,10 @@ impl Deliver<'_> {
             return Ok(queue.pop_front());
         }
         let new_red = |batch: &Batch| {
-            batch.rows.iter().any(|row| row.notice.level == Level::Red && matches!(row.notice.turn, Turn::Open | Turn::Raise))
+            batch
+                .rows
+                .iter()
+                .any(|row| row.notice.level == Level::Red && matches!(row.notice.turn, Turn::Open | Turn::Raise))
         };
         Ok(queue.iter().position(new_red).and_then(|at| queue.remove(at)))
     }
@@ -206,10 +209,8 @@ impl Deliver<'_> {
             tokio::time::sleep_until(not_before).await;
         }
         batch.tries += 1;
-        let Some((channel, first)) = batch
-            .rows
-            .first()
-            .and_then(|first| Some((self.config.channels.get(&first.channel)?, first)))
+        let Some((channel, first)) =
+            batch.rows.first().and_then(|first| Some((self.config.channels.get(&first.channel)?, first)))
         else {
             return (batch, Err(Undelivered::later(Clean::new("the channel is gone"))));
         };

@@ -81,12 +81,8 @@ impl End<'_> {
         }
         drop(committed);
         let end = (Instant::now() + self.config.limits.delivery.get()).min(self.deadline);
-        let deliver = Deliver {
-            config: self.config,
-            host: self.host,
-            deadline: end,
-            report: Some((&worded.json, &self.id)),
-        };
+        let deliver =
+            Deliver { config: self.config, host: self.host, deadline: end, report: Some((&worded.json, &self.id)) };
         // What is not written down as delivered is delivered again: at worst twice, under the same dedup key.
         let undelivered = match deliver.outbox(&mut store).await {
             Ok(said) => said.undelivered,

@@ -242,9 +242,7 @@ impl Look<'_> {
         let (when, checks, now) = (when.clone(), port.checks(), self.now.wall);
         let about = format!("`when` of {}", check.name);
         self.host
-            .lane(&about, self.deadline, move || {
-                when.holds(&BTreeMap::from([("checks", checks_val(&checks, now))]))
-            })
+            .lane(&about, self.deadline, move || when.holds(&BTreeMap::from([("checks", checks_val(&checks, now))])))
             .await?
             .map_err(|error| Unread::blind("when_failed", clean!("`when` gave no answer: {error}")))
     }

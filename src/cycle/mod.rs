@@ -151,7 +151,9 @@ async fn look_at_all(
     let reader = Reader::open(&host.paths.state).ok().map(|reader| Arc::new(Mutex::new(reader)));
     let memory = |check: &Check| -> Arc<dyn Memory> {
         match &reader {
-            Some(reader) => Arc::new(CheckMemory::new(Arc::clone(reader), check.name.clone(), check.policy.was.clone())),
+            Some(reader) => {
+                Arc::new(CheckMemory::new(Arc::clone(reader), check.name.clone(), check.policy.was.clone()))
+            }
             None => Arc::new(Nothing::default()),
         }
     };

@@ -44,7 +44,12 @@ pub fn holder(host: &Host, what: &str) -> Holder {
 }
 
 /// Opens the store and takes the lease.
-pub(super) async fn open(config: &Config, host: &Arc<Host>, options: Options, deadline: Instant) -> Result<Kept, CannotRun> {
+pub(super) async fn open(
+    config: &Config,
+    host: &Arc<Host>,
+    options: Options,
+    deadline: Instant,
+) -> Result<Kept, CannotRun> {
     let folder = &host.paths.state;
     if options.dry {
         return Ok(Kept::Dry { reader: Reader::open(folder).ok() });
@@ -116,4 +121,3 @@ pub(super) fn known(kept: &Kept, host: &Host) -> Before {
         ..Before::default()
     }
 }
-

@@ -85,7 +85,14 @@ impl Route<'_> {
         for (name, channel) in self.channels {
             let told = incident.announced.get(name).copied();
             let turn = match told {
-                None if !channel.policy.wants(&change.key, incident.level, self.tags(&change.key), &whose, needs_human) => {
+                None if !channel.policy.wants(
+                    &change.key,
+                    incident.level,
+                    self.tags(&change.key),
+                    &whose,
+                    needs_human,
+                ) =>
+                {
                     continue;
                 }
                 None => Turn::Open,

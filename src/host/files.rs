@@ -325,6 +325,12 @@ pub fn plain(error: &io::Error) -> String {
     }
 }
 
+/// Makes a folder and what is missing above it, for this user only (0700).
+pub fn make_private_folder(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
 /// Sets a file's time of writing, making the file (0600) where there is none. A file that is there needs no room for it.
 pub fn touch(path: &Path, at: Timestamp) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;

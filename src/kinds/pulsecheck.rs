@@ -72,8 +72,16 @@ pub const DOC: KindDoc = KindDoc {
             "records of job runs could not be read and were moved to spool/bad",
             "look at the files in spool/bad",
         ),
-        warn("run_not_recorded", "the record of a job's run could not be written", "make room in the state folder, or writable"),
-        warn("store_away", "nothing can be committed now (a full disk, a read-only folder)", "make room in the state folder, or writable"),
+        warn(
+            "run_not_recorded",
+            "the record of a job's run could not be written",
+            "make room in the state folder, or writable",
+        ),
+        warn(
+            "store_away",
+            "nothing can be committed now (a full disk, a read-only folder)",
+            "make room in the state folder, or writable",
+        ),
         ReasonDoc {
             code: "delivery_failing",
             outcome: ReasonOutcome::Fail,

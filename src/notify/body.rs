@@ -10,6 +10,9 @@ use super::{Message, Outgoing};
 use crate::judge::notice::{Notice, Turn};
 use crate::judge::policy::Impact;
 
+/// `schemas/notice.schema.json`, as shipped.
+pub const SCHEMA: &str = include_str!("../../schemas/notice.schema.json");
+
 /// Characters that a text body may have.
 pub const MAX_TEXT_CHARS: usize = 16_000;
 

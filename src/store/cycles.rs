@@ -155,9 +155,8 @@ impl CycleTx<'_> {
 
     /// The clocks of the last committed cycle, if it was in this boot, and a note of these for the next one.
     pub fn clock_mark(&self, boot_id: &str, now: Now) -> Result<Option<Now>, Error> {
-        let boot = i64::from_ne_bytes(
-            Sha256::digest(boot_id.as_bytes()).first_chunk::<8>().copied().unwrap_or_default(),
-        );
+        let boot =
+            i64::from_ne_bytes(Sha256::digest(boot_id.as_bytes()).first_chunk::<8>().copied().unwrap_or_default());
         self.edge((|| {
             let same = super::meta(&self.tx, "clock_boot")? == Some(boot);
             let last = super::meta(&self.tx, "clock_wall_ms")?.zip(super::meta(&self.tx, "clock_since_boot_ms")?);

@@ -71,6 +71,7 @@ pub(crate) fn stood(name: &str, seen: Timestamp, word: Word, facts: Facts) -> St
     let mark = Mark { counted: Some(seen), outcome, ..Mark::default() };
     Standing {
         last: Observation { facts, took_ms: 7, ..Observation::empty(&check(name), seen) },
+        read: seen,
         first_seen: at(0),
         marks: BTreeMap::from([(Subject::none(), mark)]),
     }
@@ -84,6 +85,7 @@ pub(crate) fn incident(id: &str, name: &str, level: Level, opened: Timestamp) ->
     Incident {
         id: id.to_owned(),
         key: key(name),
+        named: key(name),
         level,
         code: Code::from("refused"),
         said: Clean::new("connection refused"),

@@ -16,7 +16,6 @@ use crate::host::accounts::Accounts;
 use crate::host::procs::{Process as Row, ProcessState};
 use crate::host::{files, mounts};
 use crate::settings::{Dur, Pattern, Size};
-use crate::words::{bytes, span};
 use crate::words::{count, size, span};
 
 /// Bytes of a short name that the kernel keeps (`TASK_COMM_LEN` less its end).

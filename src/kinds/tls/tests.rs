@@ -13,8 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::facts::Code;
-use crate::kinds::testing;
 use crate::host::tls::Presented;
+use crate::kinds::testing;
 
 const DAY: i64 = 86_400;
 
@@ -88,7 +88,7 @@ impl World {
 }
 
 fn trusting(named: Vec<CertificateDer<'static>>) -> Anchors {
-    Anchors::new(Arc::new(RootCertStore::empty()), named)
+    Anchors::new(RootCertStore::empty(), named)
 }
 
 fn settings(toml: &str) -> Settings {
@@ -300,14 +300,7 @@ fn what_is_wrong_with_a_chain_is_told_apart() {
         ("self-signed", &plain, own(&alone), world.anchors(), &["self_signed"], "self-signed"),
         ("self-signed by openssl", &plain, own(&openssl), world.anchors(), &["self_signed"], "self-signed"),
         ("self-signed, which will do", &lenient, own(&alone), world.anchors(), &[], ""),
-        (
-            "self-signed, named itself",
-            &plain,
-            own(&openssl),
-            trusting(own(&openssl)),
-            &[],
-            "",
-        ),
+        ("self-signed, named itself", &plain, own(&openssl), trusting(own(&openssl)), &[], ""),
         (
             "for another name",
             &plain,
@@ -326,14 +319,7 @@ fn what_is_wrong_with_a_chain_is_told_apart() {
             &["refused"],
             "not made out for servers",
         ),
-        (
-            "no roots on this machine",
-            &plain,
-            world.chain(),
-            trusting(vec![]),
-            &["no_roots"],
-            "no root certificates",
-        ),
+        ("no roots on this machine", &plain, world.chain(), trusting(vec![]), &["no_roots"], "no root certificates"),
     ];
     for (case, settings, chain, anchors, expected, words) in table {
         let facts = facts_of(settings, &chain, &anchors, now());
@@ -597,7 +583,8 @@ async fn servers_are_looked_at_side_by_side_and_one_that_hangs_hides_no_other() 
     let world = World::days_left(20);
     std::fs::write(dir.path().join("root.pem"), pem_of(&[&world.root.der])).unwrap();
     let good = stay(plain_server(&world), &[]).await;
-    let smtp: &[(&[u8], &[u8])] = &[(b"", b"220 mx\r\n"), (b"EHLO localhost\r\n", b"250 STARTTLS\r\n"), (b"STARTTLS\r\n", b"220 go\r\n")];
+    let smtp: &[(&[u8], &[u8])] =
+        &[(b"", b"220 mx\r\n"), (b"EHLO localhost\r\n", b"250 STARTTLS\r\n"), (b"STARTTLS\r\n", b"220 go\r\n")];
     let mail = stay(plain_server(&world), smtp).await;
     let hanging = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = hanging.local_addr().unwrap().port();
@@ -612,7 +599,8 @@ async fn servers_are_looked_at_side_by_side_and_one_that_hangs_hides_no_other() 
     assert_eq!(band(&fetched.facts, &at(good)), Some("warn"));
     assert_eq!(fetched.facts.flag(&at(good), "trusted"), Some(true));
     assert_eq!(codes(&settings(&toml), &fetched.facts, now()), []);
-    let unread: Vec<_> = fetched.unread.iter().map(|(subject, unread)| (subject.clone(), unread.code.as_str())).collect();
+    let unread: Vec<_> =
+        fetched.unread.iter().map(|(subject, unread)| (subject.clone(), unread.code.as_str())).collect();
     let mut expected = vec![(at(silent), "no_answer"), (at(closed), "connection_refused")];
     expected.sort();
     assert_eq!(unread, expected);
@@ -636,12 +624,14 @@ async fn files_are_found_by_glob_and_bad_ones_are_told() {
     write("own.der", &world.own.der);
     write("empty.pem", b"");
     std::fs::create_dir(dir.path().join("folder.pem")).unwrap();
-    let fetched = fetch("files = ['~/*.pem', '~/own.der', '~/gone.pem', '~/*.crt']", dir.path(), Duration::from_secs(5)).await;
+    let fetched =
+        fetch("files = ['~/*.pem', '~/own.der', '~/gone.pem', '~/*.crt']", dir.path(), Duration::from_secs(5)).await;
     let path = |name: &str| Subject::new(&dir.path().join(name).display().to_string());
     let subjects: Vec<_> = fetched.facts.subjects().into_iter().collect();
     assert_eq!(subjects, [path("chain.pem"), path("own.der"), path("two.pem"), path("two.pem #2")]);
     assert!(subjects.iter().all(|subject| band(&fetched.facts, subject) == Some("fail")));
-    let unread: Vec<_> = fetched.unread.iter().map(|(subject, unread)| (subject.clone(), unread.code.as_str())).collect();
+    let unread: Vec<_> =
+        fetched.unread.iter().map(|(subject, unread)| (subject.clone(), unread.code.as_str())).collect();
     let mut expected = vec![
         (path("empty.pem"), "no_certificate"),
         (path("gone.pem"), "missing"),
