@@ -166,7 +166,7 @@ fn each_trouble_in_its_own_words() {
             "a.json",
             json,
             "schema.properties.items.items.properties.id = { type = 'string' }",
-            &["wrong_shape: `/a.json` does not match its schema: \"at /items/0/id: value is not of type \"string\"\""],
+            &["wrong_shape: `/a.json` does not match its schema: \"at /items/0/id: value is not of type 'string'\""],
         ),
         (
             "a.jsonl",
@@ -401,7 +401,7 @@ fn schemas_in_files_are_read_when_looked_at() {
     place.write("s.schema", b"{\"required\": [\"b\"]}", WRITTEN);
     assert_eq!(
         place.found(toml),
-        ["wrong_shape: `/a.json` does not match its schema: \"at the top: \"b\" is a required property\""]
+        ["wrong_shape: `/a.json` does not match its schema: \"at the top: 'b' is a required property\""]
     );
 }
 
