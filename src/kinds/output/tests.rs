@@ -464,3 +464,13 @@ fn columns_are_watched_where_they_are_named() {
     let (fetched, _) = place.look("path = 'a.csv'");
     assert!(fetched.facts.get(&Subject::none(), "columns").is_none());
 }
+
+#[test]
+fn a_whole_look_goes_through_the_host() {
+    let place = Place::new();
+    let path = place.write("a.json", b"[]", WRITTEN);
+    let toml = format!("path = '{}'\nmax_age = '3650d'", path.display());
+    let mut trial = crate::kinds::trial::Trial::new(place.root.path());
+    let look = trial.look::<Output>(&crate::kinds::trial::settings::<Output>(&toml)).unwrap();
+    assert_eq!(look.codes(), ["empty"]);
+}
