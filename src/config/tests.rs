@@ -118,6 +118,7 @@ fn a_whole_config_is_read() {
         instance = "den"
         zone = "America/Los_Angeles"
         interval = "5m"
+        quiet_hours = "22:00-07:00"
         owners = ["ops"]
         [limits]
         fetch = "20s"
@@ -159,6 +160,9 @@ fn a_whole_config_is_read() {
     assert_eq!(config.instance.as_str(), "den");
     assert_eq!(config.zone.iana_name(), Some("America/Los_Angeles"));
     assert_eq!(config.interval, Duration::from_mins(5));
+    let night = "2026-03-20T23:00:00-07:00".parse().unwrap();
+    assert!(config.quiet_hours.as_ref().unwrap().contains(night), "in the config's zone");
+    assert!(config.active_hours.is_none());
     assert_eq!(config.quiet_token, "HEARTBEAT_OK");
     assert_eq!(config.files, [PathBuf::from("main.toml"), PathBuf::from("more.toml")]);
     assert_eq!(config.owners.iter().map(Clean::as_str).collect::<Vec<_>>(), ["agent", "human", "ops"]);
