@@ -610,3 +610,24 @@ fn the_schema_in_the_tree_is_that_of_the_types() {
     }
     assert!(is == there, "run `pulsecheck schema config > schemas/config.schema.json` (made: {})", made.display());
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(96))]
+    /// However a config is broken, it is read to the end and what is said of it can be shown.
+    #[test]
+    fn no_config_breaks_the_reader(cuts in proptest::collection::vec((0..4_000_usize, 0..12_usize, "[\\PC\n\t\"'\\[\\]={}.]{0,4}"), 1..6)) {
+        let mut text: Vec<char> = switched_on(DEFAULT).lines().filter(|line| !line.starts_with('#'))
+            .flat_map(|line| line.chars().chain(['\n'])).collect();
+        for (at, gone, new) in cuts {
+            let at = at % text.len();
+            let end = (at + gone).min(text.len());
+            text.splice(at..end, new.chars());
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(problems) = load(&text) {
+            proptest::prop_assert!(!problems.list().is_empty());
+            proptest::prop_assert!(!problems.render(true, 80).is_empty());
+            proptest::prop_assert!(problems.render(false, 80).starts_with("x.toml"));
+        }
+    }
+}
