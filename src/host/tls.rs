@@ -47,6 +47,7 @@ pub struct Anchors {
 
 impl Anchors {
     /// The given roots, and certificates to trust beside them.
+    #[must_use]
     pub fn new(mut roots: RootCertStore, named: Vec<CertificateDer<'static>>) -> Self {
         roots.add_parsable_certificates(named.iter().cloned());
         Self { roots, named }

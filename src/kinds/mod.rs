@@ -7,6 +7,7 @@ mod expiry;
 pub mod files;
 pub mod freshness;
 pub mod http;
+pub mod job;
 mod ledger;
 pub mod output;
 pub mod process;
@@ -48,6 +49,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<files::Files>::NEW,
     &Entry::<freshness::Freshness>::NEW,
     &Entry::<http::Http>::NEW,
+    &Entry::<job::Job>::NEW,
     &Entry::<output::Output>::NEW,
     &Entry::<process::Process>::NEW,
     &Entry::<rule::Rule>::NEW,

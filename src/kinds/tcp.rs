@@ -235,11 +235,15 @@ async fn await_match(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use tokio::io::duplex;
+    use tokio::net::TcpListener;
 
     use super::*;
+    use crate::host::Host;
+    use crate::kinds::testing;
 
     fn parse(toml: &str) -> Settings {
         toml::from_str(toml).unwrap()
@@ -253,10 +257,7 @@ mod tests {
 
     #[test]
     fn the_example_parses_and_bad_settings_are_refused() {
-        let table: toml::Table = toml::from_str(Tcp::DOC.example).unwrap();
-        let mut own = table["check"]["redis"].as_table().unwrap().clone();
-        own.remove("kind");
-        assert_eq!(problems(&own.try_into().unwrap()), []);
+        testing::example_parses::<Tcp>();
         for (toml, key, said) in [
             (
                 "host = 'a'\nport = 1",
@@ -354,5 +355,58 @@ mod tests {
         assert!(came.matches);
         drop(ours);
         let _ended = writer.await;
+    }
+
+    async fn fetch(toml: &str) -> Result<Fetched, Unread> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut host = Host::for_tests(dir.path());
+        host.env.insert("GREETING".into(), "open sesame".into());
+        let settings = parse(toml);
+        assert_eq!(problems(&settings), []);
+        let now = host.now();
+        Tcp::fetch(&settings, &testing::cx(Arc::new(host), now, Duration::from_millis(800))).await
+    }
+
+    #[tokio::test]
+    async fn a_real_server_is_greeted_and_heard() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                stream.write_all(b"220 hello\r\n").await.unwrap();
+                let mut heard = [0; 11];
+                if stream.read_exact(&mut heard).await.is_ok() {
+                    let said: &[u8] = if &heard == b"open sesame" { b"250 welcome\r\n" } else { b"550 no\r\n" };
+                    stream.write_all(said).await.unwrap();
+                }
+            }
+        });
+        let common = format!("host = '127.0.0.1'\nport = {port}\nexpect_banner = '^220 '\nexpect = '^250 '");
+        let none = Subject::none();
+        let good = fetch(&format!("{common}\nsend_secret = 'env:GREETING'")).await.unwrap();
+        assert_eq!(good.facts.flag(&none, "answer_matches"), Some(true));
+        assert_eq!(good.facts.get(&none, "answer"), None);
+        for (_, name, _) in good.facts.iter() {
+            assert!(Tcp::DOC.facts.iter().any(|doc| doc.name == name.as_str()), "{name}");
+        }
+        let settings = format!("{common}\nsend = 'hello there'");
+        let bad = fetch(&settings).await.unwrap();
+        let found = Tcp::assess(&parse(&settings), &bad.facts, &Past::default(), Timestamp::UNIX_EPOCH);
+        assert_eq!(found[0].code.as_str(), "unexpected_answer");
+        assert!(found[0].said.as_str().contains("550 no"), "{}", found[0].said);
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn a_port_that_accepts_and_never_answers_is_no_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let frozen = format!("host = '127.0.0.1'\nport = {port}");
+        let unread = fetch(&format!("{frozen}\nexpect = 'x'")).await.unwrap_err();
+        assert_eq!((unread.code.as_str(), unread.blame), ("no_answer", Blame::Target));
+        assert!(fetch(&format!("{frozen}\nconnect_only = true")).await.is_ok());
+        drop(listener);
+        let unread = fetch(&format!("{frozen}\nconnect_only = true")).await.unwrap_err();
+        assert_eq!(unread.code.as_str(), "connection_refused");
     }
 }

@@ -1,10 +1,12 @@
 //! What the tests of several kinds stand on: records and memory that hold what a test gave them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use super::{Cx, Kind, Memory, Past, Records};
 use crate::clock::Now;
@@ -80,6 +82,42 @@ pub(super) fn cx(host: Arc<Host>, now: Now, within: Duration) -> Cx {
     Cx::new("tried".try_into().unwrap(), now, deadline, Arc::new(Past::default()), memory, records(Vec::new()), host)
 }
 
+/// A web server on loopback that gives every request the same answer; the requests it got are in the list, whole.
+pub(super) async fn web(status: &str, content_type: &str, body: &str) -> (u16, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answer = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let got = Arc::new(Mutex::new(Vec::new()));
+    let list = Arc::clone(&got);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !is_whole(&request) {
+                let mut piece = [0; 4096];
+                match stream.read(&mut piece).await {
+                    Ok(count @ 1..) => request.extend_from_slice(&piece[..count]),
+                    _ => break,
+                }
+            }
+            list.lock().unwrap().push(String::from_utf8_lossy(&request).into_owned());
+            let _gone = stream.write_all(answer.as_bytes()).await;
+            let _gone = stream.shutdown().await;
+        }
+    });
+    (port, got)
+}
+
+/// Whether a request's head and body are there.
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request).to_lowercase();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    length.is_none_or(|length| body.len() >= length.trim().parse().unwrap())
+}
+
 /// The example of a kind's documentation is a table of that kind, and nothing in it contradicts itself.
 pub(super) fn example_parses<K: Kind>() {
     let table: toml::Table = toml::from_str(K::DOC.example).unwrap();
@@ -87,5 +125,7 @@ pub(super) fn example_parses<K: Kind>() {
     let mut check = check.as_table().unwrap().clone();
     assert_eq!(check.remove("kind"), Some(K::DOC.name.into()));
     let settings: K::Settings = check.try_into().unwrap();
-    K::validate(&settings, &mut |key, why| panic!("{key}: {why}"));
+    let mut problems = Vec::new();
+    K::validate(&settings, &mut |key, why| problems.push(format!("{key}: {why}")));
+    assert!(problems.is_empty(), "{problems:?}");
 }

@@ -1,6 +1,9 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::host::Host;
+use crate::kinds::testing;
 
 fn parse(toml: &str) -> Settings {
     toml::from_str(toml).unwrap()
@@ -14,10 +17,7 @@ fn problems(settings: &Settings) -> Vec<(String, String)> {
 
 #[test]
 fn the_example_parses_and_bad_settings_are_refused() {
-    let table: toml::Table = toml::from_str(Http::DOC.example).unwrap();
-    let mut own = table["check"]["gateway"].as_table().unwrap().clone();
-    own.remove("kind");
-    assert_eq!(problems(&own.try_into().unwrap()), []);
+    testing::example_parses::<Http>();
     let url = "url = 'http://a/'\n";
     for (toml, key, said) in [
         ("url = 'ftp://a/'".to_owned(), "url", "`url` must begin with `http://` or `https://` and name a host"),
@@ -200,4 +200,87 @@ fn only_what_lasts_is_compared() {
         [("content_type", true, text("text/html")), ("host", true, text("::1")), ("version", true, text("1.2.3"))]
     );
     assert_eq!(facts.get(&Subject::none(), "body_start"), None);
+}
+
+async fn fetch(toml: &str) -> Result<Fetched, Unread> {
+    let dir = tempfile::tempdir().unwrap();
+    let mut host = Host::for_tests(dir.path());
+    host.env.insert("API_KEY".into(), "key-4711-abcdef".into());
+    let settings = parse(toml);
+    assert_eq!(problems(&settings), []);
+    let now = host.now();
+    Http::fetch(&settings, &testing::cx(Arc::new(host), now, Duration::from_secs(5))).await
+}
+
+fn found(toml: &str, fetched: &Fetched) -> Vec<String> {
+    let findings = Http::assess(&parse(toml), &fetched.facts, &Past::default(), Timestamp::UNIX_EPOCH);
+    findings.into_iter().map(|finding| finding.code.as_str().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_real_server_is_asked_with_secrets_and_held_to_what_it_says() {
+    let (port, got) = testing::web("200 OK", "application/json", r#"{"ready": true, "depth": [1, 2]}"#).await;
+    let url = format!("url = 'http://127.0.0.1:{port}/ready'");
+    let asked =
+        "bearer = 'env:API_KEY'\nheaders = { Accept = 'application/json' }\nsecret_headers = { x-key = 'env:API_KEY' }";
+    let toml = format!("{url}\n{asked}\nexpect = 'json.ready && size(json.depth) == 2 && status == 200'");
+    let fetched = fetch(&toml).await.unwrap();
+    assert_eq!(fetched.facts.flag(&Subject::none(), "expect_holds"), Some(true), "{:?}", fetched.unread);
+    assert_eq!(found(&toml, &fetched), [""; 0]);
+    let request = got.lock().unwrap()[0].to_lowercase();
+    for line in
+        ["get /ready ", "authorization: bearer key-4711-abcdef", "x-key: key-4711-abcdef", "accept: application/json"]
+    {
+        assert!(request.contains(line), "{request}");
+    }
+    assert!(!format!("{fetched:?}").contains("key-4711"));
+
+    let posted = fetch(&format!("{url}\nbody = 'ping'")).await.unwrap();
+    assert_eq!(found(&url, &posted), [""; 0]);
+    let request = got.lock().unwrap()[1].clone();
+    assert!(request.starts_with("POST /ready ") && request.ends_with("ping"), "{request}");
+
+    let toml = format!("{url}\nexpect = 'json.gone'");
+    let unread = &fetch(&toml).await.unwrap().unread[&Subject::none()];
+    assert_eq!((unread.code.as_str(), unread.blame), ("expectation_error", Blame::Blind));
+
+    let toml = format!("{url}\nexpect = 'json.ready'\nmax_body = 10");
+    let unread = &fetch(&toml).await.unwrap().unread[&Subject::none()];
+    assert_eq!((unread.code.as_str(), unread.blame), ("body_cut", Blame::Blind));
+
+    let toml = format!("{url}\nbody_contains = 'depth'\nmax_body = 10");
+    let cut = fetch(&toml).await.unwrap();
+    assert_eq!((cut.unread[&Subject::none()].code.as_str(), found(&toml, &cut)), ("body_cut", vec![]));
+
+    let toml = format!("{url}\nfail_after = '1ms'\nbasic_user = 'me'\nbasic_password = 'env:GONE'");
+    assert_eq!(fetch(&toml).await.unwrap_err().code.as_str(), "secret_unreadable");
+}
+
+#[tokio::test]
+async fn an_application_that_answers_every_path_is_seen_through() {
+    let (port, _) = testing::web("200 OK", "text/html; charset=utf-8", "<!doctype html><title>App</title>").await;
+    let url = format!("url = 'http://127.0.0.1:{port}/metrics'");
+    for (more, expected) in [
+        ("", None),
+        ("content_type = 'application/json'", Some("wrong_content_type")),
+        ("expect = 'json.ready == true'", Some("expectation_failed")),
+        ("body_contains = 'up 1'", Some("body_mismatch")),
+    ] {
+        let toml = format!("{url}\n{more}");
+        let fetched = fetch(&toml).await.unwrap();
+        assert_eq!(found(&toml, &fetched).first().map(String::as_str), expected, "{more}");
+        let shown = fetched.facts.get(&Subject::none(), "body_start");
+        assert_eq!(shown.is_some_and(|fact| fact.foreign), expected.is_some(), "{more}");
+        assert!(fetched.unread.is_empty(), "{more}: {:?}", fetched.unread);
+    }
+}
+
+#[tokio::test]
+async fn what_the_host_could_not_reach_is_documented() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let unread = fetch(&format!("url = 'http://127.0.0.1:{port}/'")).await.unwrap_err();
+    assert_eq!((unread.code.as_str(), unread.blame), ("connection_refused", Blame::Target));
+    assert!(Http::DOC.reason("connection_refused").is_some());
 }

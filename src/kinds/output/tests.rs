@@ -92,6 +92,7 @@ impl Place {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn each_trouble_in_its_own_words() {
     let json = br#"{"summary": "fine", "items": [{"id": 1}, {"id": 2}]}"#;
     let rows = b"{\"id\": 1, \"ok\": true}\n{\"id\": 2, \"ok\": false}\n";
@@ -462,4 +463,14 @@ fn columns_are_watched_where_they_are_named() {
     assert!(fact.foreign);
     let (fetched, _) = place.look("path = 'a.csv'");
     assert!(fetched.facts.get(&Subject::none(), "columns").is_none());
+}
+
+#[test]
+fn a_whole_look_goes_through_the_host() {
+    let place = Place::new();
+    let path = place.write("a.json", b"[]", WRITTEN);
+    let toml = format!("path = '{}'\nmax_age = '3650d'", path.display());
+    let mut trial = crate::kinds::trial::Trial::new(place.root.path());
+    let look = trial.look::<Output>(&crate::kinds::trial::settings::<Output>(&toml)).unwrap();
+    assert_eq!(look.codes(), ["empty"]);
 }

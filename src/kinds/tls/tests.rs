@@ -144,14 +144,7 @@ fn band(facts: &Facts, subject: &Subject) -> Option<&'static str> {
 
 #[test]
 fn the_example_parses_and_bad_settings_are_refused() {
-    let table: toml::Table = toml::from_str(Tls::DOC.example).unwrap();
-    let mut own = table["check"]["certificates"].as_table().unwrap().clone();
-    own.remove("kind");
-    let parsed: Settings = own.try_into().unwrap();
-    let mut problems = Vec::new();
-    Tls::validate(&parsed, &mut |key, message| problems.push((key.to_owned(), message)));
-    assert!(problems.is_empty(), "{problems:?}");
-
+    testing::example_parses::<Tls>();
     for (toml, key, words) in [
         ("", "hosts", "nothing to look at (name `hosts` or `files`)"),
         (
@@ -232,6 +225,9 @@ fn time_left_falls_into_bands_that_shrink_with_the_lifetime() {
     }
 }
 
+/// A case, the chain and what is trusted, and the codes and words that are to come.
+type Row<'a> = (&'a str, &'a Settings, Vec<CertificateDer<'static>>, Anchors, &'a [&'a str], &'a str);
+
 #[test]
 fn what_is_wrong_with_a_chain_is_told_apart() {
     let plain = settings("hosts = ['localhost']");
@@ -254,7 +250,6 @@ fn what_is_wrong_with_a_chain_is_told_apart() {
     let whole = |world: &World| vec![world.own.der.clone(), world.middle.der.clone(), world.root.der.clone()];
     let own = |made: &Made| vec![made.der.clone()];
 
-    type Row<'a> = (&'a str, &'a Settings, Vec<CertificateDer<'static>>, Anchors, &'a [&'a str], &'a str);
     let table: Vec<Row<'_>> = vec![
         ("trusted", &plain, world.chain(), world.anchors(), &[], ""),
         (
@@ -581,7 +576,7 @@ async fn fetch(toml: &str, dir: &Path, within: Duration) -> Fetched {
 async fn servers_are_looked_at_side_by_side_and_one_that_hangs_hides_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let world = World::days_left(20);
-    std::fs::write(dir.path().join("root.pem"), pem_of(&[&world.root.der])).unwrap();
+    files::replace(&dir.path().join("root.pem"), pem_of(&[&world.root.der]).as_bytes(), 0o600).unwrap();
     let good = stay(plain_server(&world), &[]).await;
     let smtp: &[(&[u8], &[u8])] =
         &[(b"", b"220 mx\r\n"), (b"EHLO localhost\r\n", b"250 STARTTLS\r\n"), (b"STARTTLS\r\n", b"220 go\r\n")];
@@ -618,7 +613,7 @@ async fn servers_are_looked_at_side_by_side_and_one_that_hangs_hides_no_other() 
 async fn files_are_found_by_glob_and_bad_ones_are_told() {
     let dir = tempfile::tempdir().unwrap();
     let world = World::days_left(5);
-    let write = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();
+    let write = |name: &str, bytes: &[u8]| files::replace(&dir.path().join(name), bytes, 0o600).unwrap();
     write("chain.pem", pem_of(&[&world.own.der, &world.middle.der]).as_bytes());
     write("two.pem", pem_of(&[&world.own.der, &world.own.der]).as_bytes());
     write("own.der", &world.own.der);

@@ -1,7 +1,11 @@
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::*;
 use crate::facts::Class;
+use crate::host::Host;
+use crate::kinds::testing;
 
 fn now() -> Timestamp {
     "2026-05-01T00:00:00Z".parse().unwrap()
@@ -19,10 +23,7 @@ fn problems(settings: &Settings) -> Vec<(String, String)> {
 
 #[test]
 fn the_example_parses_and_bad_settings_are_refused() {
-    let table: toml::Table = toml::from_str(Token::DOC.example).unwrap();
-    let mut own = table["check"]["claude-login"].as_table().unwrap().clone();
-    own.remove("kind");
-    assert_eq!(problems(&own.try_into().unwrap()), []);
+    testing::example_parses::<Token>();
     for fine in [
         "jwt = 'env:T'",
         "file = '/a'\njwt_path = '$.t'",
@@ -198,4 +199,80 @@ fn introspection_is_read_as_the_standard_says() {
     assert_eq!(look(json!({"active": false})).unwrap(), (vec!["inactive".to_owned()], None, 0));
     assert_eq!(look(json!({"error": "x"})).unwrap_err().code.as_str(), "introspection_failed");
     assert_eq!(form("a b&c=ä"), "token=a+b%26c%3D%C3%A4");
+}
+
+/// A host in a test's folder with one more variable in its environment.
+fn host(dir: &Path, name: &str, value: &str) -> Arc<Host> {
+    let mut host = Host::for_tests(dir);
+    host.env.insert(name.into(), value.into());
+    Arc::new(host)
+}
+
+async fn fetch(toml: &str, host: Arc<Host>) -> Result<Fetched, Unread> {
+    let settings = parse(toml);
+    assert_eq!(problems(&settings), []);
+    let at = crate::clock::Now { wall: now(), boot: Duration::from_secs(1) };
+    Token::fetch(&settings, &testing::cx(host, at, Duration::from_secs(5))).await
+}
+
+#[tokio::test]
+async fn a_file_that_is_just_being_written_is_read_once_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("auth.json");
+    let toml = "file = '~/auth.json'\nexpiry_path = '$.expires_at'";
+    let none = Subject::none();
+    let bare = || Arc::new(Host::for_tests(dir.path()));
+
+    let missing = fetch(toml, bare()).await.unwrap_err();
+    assert_eq!((missing.code.as_str(), missing.blame), ("token_file_missing", Blame::Target));
+
+    files::replace(&path, br#"{"expires_at": 17775"#, 0o600).unwrap();
+    let unread = fetch(toml, bare()).await.unwrap_err();
+    assert_eq!((unread.code.as_str(), unread.blame), ("bad_token", Blame::Blind));
+
+    let whole = format!(r#"{{"expires_at": {}}}"#, now().as_second() + 60);
+    let other = path.clone();
+    let finish = async {
+        tokio::time::sleep(SECOND_LOOK / 2).await;
+        files::replace(&other, whole.as_bytes(), 0o600).unwrap();
+    };
+    let (fetched, ()) = tokio::join!(fetch(toml, bare()), finish);
+    assert_eq!(fetched.unwrap().facts.number(&none, "time_left_s"), Some(60.0));
+}
+
+#[tokio::test]
+async fn a_jwt_is_taken_from_where_the_secret_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let part = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+    let payload = format!(r#"{{"exp": {}}}"#, now().as_second() + 60);
+    let token = format!("{}.{}.{}", part(r#"{"alg":"none"}"#), part(&payload), part("signature"));
+    let fetched = fetch("jwt = 'env:AGENT_JWT'", host(dir.path(), "AGENT_JWT", &token)).await.unwrap();
+    assert_eq!(fetched.facts.number(&Subject::none(), "time_left_s"), Some(60.0));
+    assert!(!format!("{fetched:?}").contains(&part("signature")));
+    let unread = fetch("jwt = 'env:AGENT_JWT'", host(dir.path(), "OTHER", &token)).await.unwrap_err();
+    assert_eq!(unread.code.as_str(), "secret_unreadable");
+}
+
+#[tokio::test]
+async fn an_issuer_is_asked_as_a_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, got) = testing::web("200 OK", "application/json", r#"{"active": false}"#).await;
+    let mut with = Host::for_tests(dir.path());
+    with.env.insert("AGENT_TOKEN".into(), "opaque/token+1".into());
+    with.env.insert("CLIENT".into(), "client-secret-9".into());
+    let with = Arc::new(with);
+    let common = "token = 'env:AGENT_TOKEN'\nclient_id = 'me'\nclient_secret = 'env:CLIENT'";
+    let toml = format!("introspect = 'http://127.0.0.1:{port}/introspect'\n{common}");
+    let fetched = fetch(&toml, Arc::clone(&with)).await.unwrap();
+    let findings = Token::assess(&parse(&toml), &fetched.facts, &Past::default(), now());
+    assert_eq!(findings[0].code.as_str(), "inactive");
+    let request = got.lock().unwrap()[0].clone();
+    let basic = base64::engine::general_purpose::STANDARD.encode("me:client-secret-9");
+    assert!(request.contains(&format!("Basic {basic}")) && request.ends_with("token=opaque%2Ftoken%2B1"), "{request}");
+
+    for (status, code) in [("401 Unauthorized", "introspection_refused"), ("503 Busy", "introspection_failed")] {
+        let (port, _) = testing::web(status, "text/plain", "").await;
+        let toml = format!("introspect = 'http://127.0.0.1:{port}/introspect'\n{common}");
+        assert_eq!(fetch(&toml, Arc::clone(&with)).await.unwrap_err().code.as_str(), code);
+    }
 }
