@@ -15,6 +15,7 @@ pub mod read;
 pub mod records;
 pub mod redact;
 pub mod report;
+pub mod schedule;
 pub mod settings;
 pub mod steps;
 pub mod store;

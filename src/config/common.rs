@@ -338,7 +338,11 @@ from_text!(Name, "Name", "a name", {
 
 /// A parent: a check's name, or `NAME/SUBJECT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Needed(pub Dependency);
+pub(super) struct Needed {
+    pub parent: Dependency,
+    /// As it was written, to find its place again.
+    pub text: String,
+}
 
 impl Needed {
     fn parse(text: &str) -> Result<Self, String> {
@@ -348,7 +352,7 @@ impl Needed {
             None => (text, None),
         };
         let check = CheckName::try_from(shortened(check)).map_err(|bad| bad.to_string())?;
-        Ok(Self(Dependency { check, subject }))
+        Ok(Self { parent: Dependency { check, subject }, text: text.to_owned() })
     }
 }
 from_text!(Needed, "Dependency", "the name of a check", {

@@ -22,13 +22,13 @@ const HEAD: &str = r#"# What Pulsecheck looks at and whom it tells. Written by `
 pub fn render_init(_host: &Host) -> String {
     let mut text = HEAD.to_owned();
     for (name, pack) in PACKS.iter().filter(|(name, _)| *name == "host") {
-        text.push_str(&format!("\n# From the pack `{name}`.\n"));
+        text.extend(["\n# From the pack `", name, "`.\n"]);
         text.push_str(&without_opening(pack));
     }
     text.push_str("\n# Whom to tell. Without a channel, what a cycle has to say is printed only.\n");
     for notifier in NOTIFIERS {
         let example = notifier.doc().example.trim();
-        text.push_str(&example.lines().map(|line| format!("#{line}\n")).collect::<String>());
+        text.extend(example.lines().flat_map(|line| ["#", line, "\n"]));
         text.push('\n');
     }
     text
@@ -37,7 +37,8 @@ pub fn render_init(_host: &Host) -> String {
 /// A pack without the comment that it opens with.
 fn without_opening(pack: &str) -> String {
     let body = pack.lines().skip_while(|line| line.starts_with('#'));
-    body.map(|line| format!("{line}\n")).collect::<String>().trim_start_matches('\n').to_owned()
+    let body: String = body.flat_map(|line| [line, "\n"]).collect();
+    body.trim_start_matches('\n').to_owned()
 }
 
 /// The same as the file it would be.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use schemars::SchemaGenerator;
 use serde::Deserialize as _;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
@@ -130,11 +131,11 @@ fn read_own_keys(file: &File<'_>, written: &mut Written<'_>, out: &mut Problems)
     let at = At { file: &file.source.name, key: String::new(), span: 0..0 };
     let own: DeTable<'_> = only(&file.root, |key| !TABLES.contains(&key));
     if file.source.role == Role::Main {
-        let shape = || Shape::new(&["check", "notify"], |generator| generator.root_schema_for::<Top>());
+        let shape = || Shape::new(&["check", "notify"], SchemaGenerator::root_schema_for::<Top>);
         written.top = table::read(&own, &at, shape, Top::deserialize, out);
         return;
     }
-    for (key, _) in own.iter() {
+    for (key, _) in &own {
         let said = "an included file has only `[check.NAME]` and `[notify.NAME]`";
         out.push(at.problem(key.span(), key.get_ref(), said).hint("put it into the main file"));
     }
@@ -155,7 +156,7 @@ fn tables<'t>(file: &'t File<'t>, out: &mut Problems) -> Vec<(&'static str, Stri
             out.push(at.problem(value.span(), "", said));
             continue;
         };
-        for (name, member) in members.iter() {
+        for (name, member) in members {
             let key = format!("{word}.{}", name.get_ref());
             let at = At { file: &file.source.name, key, span: name.span() };
             match member.get_ref() {
@@ -185,14 +186,14 @@ fn read_check<'t>(
             out.push(at.problem(kind.span(), "kind", said).hint("give a check of your own another name"));
         }
         let keys = only(table, |key| key != "kind");
-        let shape = || Shape::new(&[], |generator| generator.root_schema_for::<OwnKeys>());
+        let shape = || Shape::new(&[], SchemaGenerator::root_schema_for::<OwnKeys>);
         if let Some(keys) = table::read(&keys, &at, shape, OwnKeys::deserialize, out) {
             written.own = Some((keys.value, at, table));
         }
         return;
     }
     let keys = only(table, |key| CHECK_KEYS.contains(&key));
-    let shape = || Shape::new(&[], |generator| generator.root_schema_for::<CheckKeys>());
+    let shape = || Shape::new(&[], SchemaGenerator::root_schema_for::<CheckKeys>);
     // Every common key may be left out, so the rest can always be read without those that are wrong.
     let Some(Read { value: keys, .. }) = table::read(&keys, &at, shape, CheckKeys::deserialize, out) else { return };
     written.names.insert(name.clone(), keys.enabled);
@@ -216,7 +217,7 @@ fn read_channel<'t>(
     out: &mut Problems,
 ) {
     let keys = only(table, |key| CHANNEL_KEYS.contains(&key));
-    let shape = || Shape::new(&[], |generator| generator.root_schema_for::<ChannelKeys>());
+    let shape = || Shape::new(&[], SchemaGenerator::root_schema_for::<ChannelKeys>);
     let Some(Read { value: keys, .. }) = table::read(&keys, &at, shape, ChannelKeys::deserialize, out) else { return };
     let known = registry.notifiers.iter().copied().map(|notifier| (notifier.doc().name, notifier));
     let channel = kind_of(table, &at, &known.collect::<Vec<_>>(), out).and_then(|kind| {
@@ -253,7 +254,7 @@ fn configure<'t, T>(
     table: &'t DeTable<'t>,
     at: &At<'_>,
     common: &[&str],
-    schema: impl FnOnce(&mut schemars::SchemaGenerator) -> schemars::Schema,
+    schema: impl FnOnce(&mut SchemaGenerator) -> schemars::Schema,
     configure: impl Fn(ValueDeserializer<'t>, &mut dyn FnMut(&str, String)) -> Result<T, toml::de::Error>,
     out: &mut Problems,
 ) -> Option<T> {
@@ -274,7 +275,7 @@ fn configure<'t, T>(
         return None;
     }
     for (key, said) in &reported {
-        let span = place(&own, key, None).unwrap_or_else(|| at.span.clone());
+        let span = place(&own, key).unwrap_or_else(|| at.span.clone());
         out.push(at.problem(span, key, said));
     }
     reported.is_empty().then_some(read.value)

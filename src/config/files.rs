@@ -117,21 +117,15 @@ pub(super) fn included(main: &Source, root: &DeTable<'_>, host: &Host, out: &mut
             out.push(Problem { said: format!("expected at most {MAX_INCLUDES} files"), ..problem });
             break;
         }
-        let source = match name.strip_prefix("pack:") {
-            Some(pack) => match PACKS.iter().find(|(known, _)| *known == pack) {
-                Some((_, text)) => {
-                    Some(Source { name: PathBuf::from(name), text: Arc::from(*text), role: Role::Included })
-                }
-                None => {
-                    out.push(no_such_pack(pack, problem.clone()));
-                    None
-                }
-            },
-            None => {
-                let path = host.expand(name);
-                let folder = main.name.parent().unwrap_or(Path::new(""));
-                read(&folder.join(path), Role::Included, Some(problem.clone()), out)
+        let source = if let Some(pack) = name.strip_prefix("pack:") {
+            let text = PACKS.iter().find(|(known, _)| *known == pack).map(|(_, text)| Arc::from(*text));
+            if text.is_none() {
+                out.push(no_such_pack(pack, problem.clone()));
             }
+            text.map(|text| Source { name: PathBuf::from(name), text, role: Role::Included })
+        } else {
+            let folder = main.name.parent().unwrap_or(Path::new(""));
+            read(&folder.join(host.expand(name)), Role::Included, Some(problem.clone()), out)
         };
         let Some(source) = source else { continue };
         if source.name == main.name || sources.iter().any(|known| known.name == source.name) {

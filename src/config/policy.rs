@@ -5,17 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
-use super::common::{ChannelKeys, ChannelPolicy, CheckKeys, Limits, Name, OwnKeys, Top};
+use super::common::{ChannelKeys, ChannelPolicy, CheckKeys, Limits, Name, Needed, OwnKeys, Top, shortened};
 use super::dispatch::{Written, WrittenChannel, WrittenCheck};
 use super::nearest::nearest;
 use super::problems::Problems;
-use super::table::{At, list, place};
+use super::table::{At, list, member, place};
+use crate::expr::Expr;
 use crate::facts::{CheckName, Code};
 use crate::judge::{Advice, Policy};
 use crate::kinds::{AnyKind, KindDoc, pulsecheck};
 use crate::notify::NotifierDoc;
 use crate::redact::Clean;
-use crate::settings::Dur;
+use crate::settings::{Dur, Problem};
 
 /// Checks that one config may have.
 pub const MAX_CHECKS: usize = 10_000;
@@ -45,23 +46,18 @@ pub(super) fn cross_check(written: &Written<'_>, main: &At<'_>, root: &toml::de:
         check_parents(check, written, out);
         check_was(check, written, &mut formerly, out);
         if let (Some(owner), Some(owners)) = (&check.keys.owner, owners) {
-            check_owner(owner, &check.at, place(check.table, "owner", None), owners, out);
+            check_owner(owner, &check.at, place(check.table, "owner"), owners, out);
         }
-        if let Some(when) = &check.keys.when {
-            let at = place(check.table, "when", None).unwrap_or_else(|| check.at.span.clone());
-            for read in when.checks_read() {
-                if read == check.name.as_str() {
-                    out.push(check.at.problem(at.clone(), "when", "a check can't wait for itself"));
-                } else {
-                    check_read(&read, check, &at, "when", written, out);
-                }
-            }
+        let when = check.keys.when.iter().flat_map(Expr::checks_read).map(|name| ("when", name));
+        let own = check.check.iter().flat_map(|(_, check)| check.checks_read());
+        for (key, name) in when.chain(own) {
+            check_read(&name, check, key, written, out);
         }
     }
     if let Some((keys, at, table)) = &written.own
         && let (Some(owner), Some(owners)) = (&keys.owner, owners)
     {
-        check_owner(owner, at, place(table, "owner", None), owners, out);
+        check_owner(owner, at, place(table, "owner"), owners, out);
     }
     for channel in &written.channels {
         check_channel(channel, written, owners, out);
@@ -70,7 +66,7 @@ pub(super) fn cross_check(written: &Written<'_>, main: &At<'_>, root: &toml::de:
 }
 
 fn check_top(top: &Top, whole: bool, at: &At<'_>, root: &toml::de::DeTable<'_>, out: &mut Problems) {
-    let span = |key: &str| place(root, key, None).unwrap_or(0..0);
+    let span = |key: &str| place(root, key).unwrap_or(0..0);
     let mut bounds = |key: &str, value: Dur, (least, most): (Dur, Dur)| {
         if value < least || value > most {
             let said = format!("expected {least} to {most}, found {value}");
@@ -91,7 +87,7 @@ fn check_top(top: &Top, whole: bool, at: &At<'_>, root: &toml::de::DeTable<'_>, 
     }
     // Points at the key that was written; a default contradicts nothing by itself.
     let mut order = |small: &str, a: Dur, large: &str, b: Dur| {
-        let written = [small, large].into_iter().find(|key| place(root, key, None).is_some());
+        let written = [small, large].into_iter().find(|key| place(root, key).is_some());
         if let Some(key) = written.filter(|_| whole && a > b) {
             out.push(at.problem(span(key), key, format!("`{small}` of {a} is beyond `{large}` of {b}")));
         }
@@ -102,7 +98,7 @@ fn check_top(top: &Top, whole: bool, at: &At<'_>, root: &toml::de::DeTable<'_>, 
 }
 
 fn check_times(check: &WrittenCheck<'_>, fetch: Option<Dur>, out: &mut Problems) {
-    let span = |key: &str| place(check.table, key, None).unwrap_or_else(|| check.at.span.clone());
+    let span = |key: &str| place(check.table, key).unwrap_or_else(|| check.at.span.clone());
     if let Some(timeout) = check.keys.timeout {
         if timeout.is_zero() {
             out.push(check.at.problem(span("timeout"), "timeout", "expected more than 0s"));
@@ -121,19 +117,18 @@ fn check_streak(check: &WrittenCheck<'_>, out: &mut Problems) {
     let streak = check.keys.streak;
     if let Some(red) = streak.red.0.filter(|red| *red < streak.yellow.0) {
         let said = format!("red after {red} would come before yellow after {}", streak.yellow.0);
-        let span = place(check.table, "streak", None).unwrap_or_else(|| check.at.span.clone());
+        let span = place(check.table, "streak").unwrap_or_else(|| check.at.span.clone());
         out.push(check.at.problem(span, "streak", said));
     }
 }
 
 fn check_parents(check: &WrittenCheck<'_>, written: &Written<'_>, out: &mut Problems) {
-    for (i, parent) in check.keys.depends_on.iter().enumerate() {
-        let parent = &parent.0.check;
-        let span = || place(check.table, "depends_on", Some(i)).unwrap_or_else(|| check.at.span.clone());
-        let key = format!("depends_on[{i}]");
+    for Needed { parent, text } in &check.keys.depends_on {
+        let parent = &parent.check;
         if !written.names.contains_key(parent) && parent.as_str() != CheckName::OWN {
             let names = written.names.keys().map(CheckName::as_str).filter(|name| *name != check.name.as_str());
-            let problem = check.at.problem(span(), &key, format!("no check is called `{parent}`"));
+            let problem =
+                at_member(&check.at, check.table, "depends_on", text, format!("no check is called `{parent}`"));
             out.push(match nearest(parent.as_str(), names) {
                 Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
                 None => problem,
@@ -142,30 +137,30 @@ fn check_parents(check: &WrittenCheck<'_>, written: &Written<'_>, out: &mut Prob
     }
 }
 
-/// A name that an expression reads must be a check that is looked at.
-fn check_read(
-    name: &str,
-    check: &WrittenCheck<'_>,
-    at: &Range<usize>,
-    key: &str,
-    written: &Written<'_>,
-    out: &mut Problems,
-) {
-    let known = CheckName::try_from(name).ok().and_then(|name| written.names.get(&name));
-    let problem = match known {
+/// A problem with a member of a list.
+fn at_member(at: &At<'_>, table: &toml::de::DeTable<'_>, key: &str, text: &str, said: String) -> Problem {
+    let (span, key) = member(table, key, text).unwrap_or_else(|| (at.span.clone(), key.to_owned()));
+    at.problem(span, &key, said)
+}
+
+/// What an expression reads must be another check that is looked at.
+fn check_read(name: &str, check: &WrittenCheck<'_>, key: &str, written: &Written<'_>, out: &mut Problems) {
+    let span = place(check.table, key).unwrap_or_else(|| check.at.span.clone());
+    let bad = |said: String| check.at.problem(span, key, said);
+    let switched_on = CheckName::try_from(name).ok().and_then(|name| written.names.get(&name).copied());
+    out.push(match switched_on {
         _ if name == CheckName::OWN => return,
+        _ if name == check.name.as_str() => bad("a check can't wait for itself".to_owned()),
         Some(true) => return,
-        Some(false) => check.at.problem(at.clone(), key, format!("it reads the check `{name}`, which is switched off")),
+        Some(false) => bad(format!("it reads the check `{name}`, which is switched off")),
         None => {
-            let said = format!("it reads the check `{}`, which doesn't exist", super::common::shortened(name));
-            let problem = check.at.problem(at.clone(), key, said);
+            let problem = bad(format!("it reads the check `{}`, which doesn't exist", shortened(name)));
             match nearest(name, written.names.keys().map(CheckName::as_str)) {
                 Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
                 None => problem,
             }
         }
-    };
-    out.push(problem);
+    });
 }
 
 fn check_was<'w>(
@@ -176,7 +171,7 @@ fn check_was<'w>(
 ) {
     let Some(Name(was)) = &check.keys.was else { return };
     let mut bad = |said: String| {
-        let span = place(check.table, "was", None).unwrap_or_else(|| check.at.span.clone());
+        let span = place(check.table, "was").unwrap_or_else(|| check.at.span.clone());
         out.push(check.at.problem(span, "was", said));
     };
     if was == check.name.as_str() {
@@ -221,9 +216,8 @@ fn check_channel(
     for (key, wanted, there) in lists {
         let Some(there) = there else { continue };
         for name in wanted.iter().filter(|name| !there.contains(name.0.as_str())) {
-            let span = place(channel.table, key, None).unwrap_or_else(|| channel.at.span.clone());
-            let what = key.trim_end_matches('s');
-            let problem = channel.at.problem(span, key, format!("there is no {what} `{}`", name.0));
+            let said = format!("there is no {} `{}`", key.trim_end_matches('s'), name.0);
+            let problem = at_member(&channel.at, channel.table, key, &name.0, said);
             out.push(match nearest(&name.0, there.iter().copied()) {
                 Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
                 None => problem,
@@ -247,19 +241,19 @@ fn check_circles(written: &Written<'_>, out: &mut Problems) {
         while let Some((check, next)) = way.last_mut() {
             let (check, i) = (*check, *next);
             *next += 1;
-            let Some(parent) = check.keys.depends_on.get(i).map(|needed| &needed.0.check) else {
+            let Some(Needed { parent, text }) = check.keys.depends_on.get(i) else {
                 done.insert(&check.name);
                 on_way.remove(&check.name);
                 way.pop();
                 continue;
             };
+            let parent = &parent.check;
             if on_way.contains(parent) {
                 let from = way.iter().position(|(check, _)| check.name == *parent).unwrap_or(0);
                 let names = way.iter().skip(from).map(|(check, _)| check.name.as_str());
                 let circle: Vec<_> = names.chain([parent.as_str()]).collect();
-                let span = place(check.table, "depends_on", Some(i)).unwrap_or_else(|| check.at.span.clone());
                 let said = format!("goes round in a circle: {}", circle.join(" → "));
-                out.push(check.at.problem(span, &format!("depends_on[{i}]"), said));
+                out.push(at_member(&check.at, check.table, "depends_on", text, said));
             } else if let Some(parent) = by_name.get(parent).filter(|parent| !done.contains(&parent.name)) {
                 way.push((parent, 0));
                 on_way.insert(&parent.name);
@@ -287,7 +281,13 @@ pub(super) fn policy(
         action: keys.action.as_ref().map(|action| Clean::new(&action.0)),
         advice: advice(doc),
         // A parent that is switched off is never seen, so it holds nothing.
-        depends_on: keys.depends_on.iter().map(|n| n.0.clone()).filter(|d| on.get(&d.check) != Some(&false)).collect(),
+        depends_on: keys
+            .depends_on
+            .iter()
+            .map(|n| &n.parent)
+            .filter(|p| on.get(&p.check) != Some(&false))
+            .cloned()
+            .collect(),
         tags: keys.tags.iter().map(Name::clean).collect(),
         was: keys.was.as_ref().and_then(|was| CheckName::try_from(was.0.as_str()).ok()),
         reminds: !doc.thresholds_remind,

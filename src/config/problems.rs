@@ -74,7 +74,7 @@ impl Problems {
             }
         }
         if let Some(more) = self.list.len().checked_sub(MAX_SHOWN).filter(|more| *more > 0) {
-            out.push_str(&format!("… and {more} more\n"));
+            out.extend(["… and ", &more.to_string(), " more\n"]);
         }
         out
     }
@@ -102,7 +102,7 @@ impl Problems {
         out.push_str(&headline(problem));
         out.push('\n');
         if let Some(hint) = &problem.hint {
-            out.push_str(&format!("  ({})\n", Clean::line(hint, 2_000)));
+            out.extend(["  (", Clean::line(hint, 2_000).as_str(), ")\n"]);
         }
         Clean::new(&out).as_str().to_owned()
     }
@@ -123,7 +123,7 @@ impl Problems {
         if shown.excerpt.is_some() && handler.render_report(&mut drawn, &shown).is_ok() {
             out.push_str(&drawn);
         } else {
-            out.push_str(&format!("  × {}", self.line(problem)));
+            out.extend(["  × ", &self.line(problem)]);
         }
         out.push('\n');
     }

@@ -234,11 +234,17 @@ pub(super) fn find<'t, 'i>(table: &'t DeTable<'i>, key: &str) -> Option<&'t Span
     find(table.get(head)?.get_ref().as_table()?, rest)
 }
 
-/// Where the value of a key stands, or a member of the list there.
-pub(super) fn place(table: &DeTable<'_>, key: &str, member: Option<usize>) -> Option<Range<usize>> {
+/// Where the value of a key stands.
+pub(super) fn place(table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
+    find(table, key).map(Spanned::span)
+}
+
+/// Where the member `text` of the list under a key stands, and its index; else the list.
+pub(super) fn member(table: &DeTable<'_>, key: &str, text: &str) -> Option<(Range<usize>, String)> {
     let value = find(table, key)?;
-    let member = member.and_then(|i| value.get_ref().as_array()?.get(i));
-    Some(member.unwrap_or(value).span())
+    let members = value.get_ref().as_array().into_iter().flat_map(|members| members.iter().enumerate());
+    let found = members.into_iter().find(|(_, member)| member.get_ref().as_str() == Some(text));
+    Some(found.map_or((value.span(), key.to_owned()), |(i, member)| (member.span(), format!("{key}[{i}]"))))
 }
 
 /// Names in backticks, separated by commas.

@@ -140,7 +140,7 @@ async fn exec_on(request: ExecRequest, host: &Host, streams: Streams, mut relay:
     };
     let stdout = Output::of(streams.stdout, captured);
     let stderr = Output::of(streams.stderr, captured);
-    let captures = matches!(stdout, Output::Captured(_)) || matches!(stderr, Output::Captured(_));
+    let keeps_tail = matches!(stdout, Output::Captured(_)) || matches!(stderr, Output::Captured(_));
 
     let spawned = spawn(&request, host, &event, streams.stdin.as_ref(), &stdout, &stderr);
     drop(streams.stdin);
@@ -184,7 +184,7 @@ async fn exec_on(request: ExecRequest, host: &Host, streams: Streams, mut relay:
                 event.stdout_bytes = Some(out.bytes);
                 event.stdout_sha256 = Some(out.sha256);
             }
-            if captures {
+            if keeps_tail {
                 let tail = std::mem::take(&mut *tail.lock().unwrap_or_else(PoisonError::into_inner)).finish();
                 event.tail = Some(tail).filter(|tail| !tail.as_str().is_empty());
             }
@@ -534,7 +534,7 @@ mod tests {
     ) -> ExitOutcome {
         let streams = Streams { stdin, stdout, stderr, hand_over: false };
         let request = request(argv, Some(capture));
-        timeout(PATIENCE, exec_on(request, host, streams, Relay(Vec::new()))).await.expect("the job ends")
+        timeout(PATIENCE, exec_on(request, host, streams, Relay(Vec::new()))).await.unwrap()
     }
 
     fn events(host: &Host) -> Vec<Execution> {
@@ -743,7 +743,8 @@ mod tests {
         fn wait_for(&self, file: &str) -> String {
             let path = self.dir.path().join(file);
             let text = poll(|| std::fs::read_to_string(&path).ok().filter(|text| text.ends_with('\n')));
-            text.unwrap_or_else(|| panic!("`{file}` did not come"))
+            assert!(text.is_some(), "`{file}` did not come");
+            text.unwrap()
         }
 
         fn signal(&self, signal: Signal) {
@@ -756,7 +757,7 @@ mod tests {
             if status.is_none() {
                 self.child.kill().unwrap();
             }
-            status.expect("the wrapper ends")
+            status.unwrap()
         }
 
         fn endings(&self) -> Vec<Option<Ending>> {

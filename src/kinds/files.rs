@@ -287,7 +287,7 @@ mode = "0600"
                     }
                 }
                 Err(unread) => {
-                    fetched.unread.insert(Subject::new(&cx.host.expand(&glob.as_str()).display().to_string()), unread);
+                    fetched.unread.insert(Subject::new(&cx.host.expand(glob.as_str()).display().to_string()), unread);
                 }
             }
         }
@@ -323,7 +323,7 @@ mode = "0600"
                     findings.push(Finding::new("missing", Weight::Fail, false, clean!("is not there")).on(&subject));
                 }
                 (Some(true), _) => judge_one(settings, facts, &subject, &mut findings),
-                (Some(false), _) | (None, _) => {}
+                (Some(false) | None, _) => {}
             }
         }
         findings
@@ -347,7 +347,7 @@ struct Looked {
 }
 
 async fn look_through(glob: &PathGlob, cx: &Cx) -> Result<Looked, Unread> {
-    let pattern = cx.host.expand(&glob.as_str());
+    let pattern = cx.host.expand(glob.as_str());
     let about = pattern.display().to_string();
     cx.host.lane(&about, cx.deadline, move || look(&pattern)).await?
 }
@@ -474,6 +474,11 @@ mod tests {
     fn write(path: &Path, bytes: &[u8], mode: u32) {
         files::replace(path, bytes, mode).unwrap();
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn the_example_parses() {
+        crate::kinds::testing::example_parses::<Files>();
     }
 
     #[test]

@@ -131,6 +131,11 @@ while_job = \"crawl\"
         }
     }
 
+    fn checks_read(settings: &Settings) -> Vec<(&'static str, String)> {
+        let names = settings.while_.iter().flat_map(Expr::checks_read);
+        names.map(|name| ("while", name)).collect()
+    }
+
     async fn fetch(settings: &Settings, cx: &Cx) -> Result<Fetched, Unread> {
         let look = Look {
             settings: settings.clone(),
@@ -385,7 +390,7 @@ mod tests {
         }
         let mut said = Vec::new();
         Freshness::validate(&settings("path = '/a'\nmax_age = '0s'"), &mut |key, why| {
-            said.push(format!("{key}: {why}"))
+            said.push(format!("{key}: {why}"));
         });
         assert_eq!(said, ["max_age: expected a duration above 0s"]);
     }
@@ -393,5 +398,13 @@ mod tests {
     #[test]
     fn the_example_is_a_table_of_this_kind() {
         crate::kinds::testing::example_parses::<Freshness>();
+    }
+
+    #[test]
+    fn a_whole_look_goes_through_the_host() {
+        let root = tempfile::tempdir().unwrap();
+        let toml = format!("path = '{}'\nmax_age = '10m'", root.path().join("none").display());
+        let look = crate::kinds::trial::Trial::new(root.path()).look::<Freshness>(&settings(&toml)).unwrap();
+        assert_eq!(look.codes(), ["missing"]);
     }
 }

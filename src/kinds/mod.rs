@@ -7,6 +7,7 @@ mod expiry;
 pub mod files;
 pub mod freshness;
 pub mod http;
+pub mod job;
 mod ledger;
 pub mod output;
 pub mod process;
@@ -48,6 +49,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<files::Files>::NEW,
     &Entry::<freshness::Freshness>::NEW,
     &Entry::<http::Http>::NEW,
+    &Entry::<job::Job>::NEW,
     &Entry::<output::Output>::NEW,
     &Entry::<process::Process>::NEW,
     &Entry::<rule::Rule>::NEW,
@@ -73,6 +75,11 @@ pub trait Kind: Send + Sync + 'static {
 
     /// What deserialising can't see: settings that contradict each other. `report(key, message)` points at a key.
     fn validate(_settings: &Self::Settings, _report: &mut dyn FnMut(&str, String)) {}
+
+    /// The checks that its expressions read, each with the key that it stands under: they must exist.
+    fn checks_read(_settings: &Self::Settings) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
 
     /// Looks. All I/O goes through `cx.host`. It may be dropped at any `await`, so nothing outside changes before it
     /// returns. `Err` is for the whole check; a subject that could not be read goes into [`Fetched::unread`].
@@ -281,6 +288,10 @@ pub trait AnyKind: Send + Sync {
 
 /// One configured check without its types.
 pub trait AnyCheck: Debug + Send + Sync {
+    /// See [`Kind::checks_read`].
+    fn checks_read(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
     /// See [`Kind::fetch`].
     fn fetch<'a>(&'a self, cx: &'a Cx) -> Boxed<'a, Result<Fetched, Unread>>;
     /// See [`Kind::assess`].
@@ -325,6 +336,9 @@ impl<K: Kind> AnyKind for Entry<K> {
 }
 
 impl<K: Kind> AnyCheck for Configured<K> {
+    fn checks_read(&self) -> Vec<(&'static str, String)> {
+        K::checks_read(&self.0)
+    }
     fn fetch<'a>(&'a self, cx: &'a Cx) -> Boxed<'a, Result<Fetched, Unread>> {
         Box::pin(K::fetch(&self.0, cx))
     }

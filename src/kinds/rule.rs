@@ -62,6 +62,12 @@ const fn blind(code: &'static str, about: &'static str, action: &'static str) ->
     ReasonDoc { code, outcome, settled: true, about, action, needs_human: true }
 }
 
+/// Whether it is settled is the rule's own word.
+const fn holds(code: &'static str, outcome: ReasonOutcome, about: &'static str) -> ReasonDoc {
+    let action = "look at the checks that the rule reads";
+    ReasonDoc { code, outcome, settled: false, about, action, needs_human: false }
+}
+
 impl Kind for Rule {
     const DOC: KindDoc = KindDoc {
         name: "rule",
@@ -71,14 +77,8 @@ impl Kind for Rule {
         facts: &[FactDoc { name: "holds", class: "info", about: "whether the expression is true" }],
         reasons: &[
             &[
-                ReasonDoc {
-                    code: "holds",
-                    outcome: ReasonOutcome::Fail,
-                    settled: false,
-                    about: "the expression is true; weight and whether it is settled are the rule's own",
-                    action: "look at the checks that the rule reads",
-                    needs_human: false,
-                },
+                holds("rule_fails", ReasonOutcome::Fail, "the expression is true, with `weight = \"fail\"`"),
+                holds("rule_warns", ReasonOutcome::Warn, "the expression is true, with `weight = \"warn\"`"),
                 blind(
                     "not_observed",
                     "a check that the expression reads has not been observed yet, or there is none of that name",
@@ -116,6 +116,10 @@ weight = \"fail\"
         }
     }
 
+    fn checks_read(settings: &Settings) -> Vec<(&'static str, String)> {
+        settings.expr.checks_read().into_iter().map(|name| ("expr", name)).collect()
+    }
+
     async fn fetch(settings: &Settings, cx: &Cx) -> Result<Fetched, Unread> {
         let (expr, records, now) = (settings.expr.clone(), Arc::clone(&cx.records), cx.now.wall);
         let about = format!("rule {}", cx.check);
@@ -126,11 +130,11 @@ weight = \"fail\"
         if facts.flag(&Subject::none(), "holds") != Some(true) {
             return Vec::new();
         }
-        let weight = match settings.weight {
-            RuleWeight::Warn => Weight::Warn,
-            RuleWeight::Fail => Weight::Fail,
+        let (code, weight) = match settings.weight {
+            RuleWeight::Warn => ("rule_warns", Weight::Warn),
+            RuleWeight::Fail => ("rule_fails", Weight::Fail),
         };
-        vec![Finding::new("holds", weight, settings.settled, Clean::line(&settings.says, 300))]
+        vec![Finding::new(code, weight, settings.settled, Clean::line(&settings.says, 300))]
     }
 }
 
@@ -179,7 +183,8 @@ mod tests {
             Ok(facts) => Rule::assess(&settings, &facts, &Past::default(), at(1_060))
                 .iter()
                 .map(|finding| format!("{} {:?} {} {}", finding.code, finding.weight, finding.settled, finding.said))
-                .collect(),
+                .collect::<Vec<_>>()
+                .join("; "),
         }
     }
 
@@ -190,11 +195,11 @@ mod tests {
             (
                 &*format!("{busy} && checks[\"worker\"].outcome != \"pass\""),
                 "",
-                "holds Fail false the GPU is busy for nothing",
+                "rule_fails Fail false the GPU is busy for nothing",
             ),
-            (busy, "weight = 'warn'\nsettled = true", "holds Warn true the GPU is busy for nothing"),
+            (busy, "weight = 'warn'\nsettled = true", "rule_warns Warn true the GPU is busy for nothing"),
             (&*format!("!({busy})"), "", ""),
-            ("checks[\"worker\"].age_s > 30.0", "", "holds Fail false the GPU is busy for nothing"),
+            ("checks[\"worker\"].age_s > 30.0", "", "rule_fails Fail false the GPU is busy for nothing"),
             ("checks[\"gone\"].outcome == \"fail\"", "", "? not_observed"),
             ("checks[\"gpu\"].facts.temperature > 90.0", "", "? expression_error"),
             ("checks[\"gpu\"].facts.utilisation_pct", "", "? expression_error"),
@@ -214,7 +219,7 @@ mod tests {
         assert_eq!(weight, "unknown variant `red`, expected `warn` or `fail`");
         let mut said = Vec::new();
         Rule::validate(&settings("expr = 'now > 0'\nsays = ' '").unwrap(), &mut |key, why| {
-            said.push(format!("{key}: {why}"))
+            said.push(format!("{key}: {why}"));
         });
         assert_eq!(
             said,
@@ -228,5 +233,13 @@ mod tests {
     #[test]
     fn the_example_is_a_table_of_this_kind() {
         crate::kinds::testing::example_parses::<Rule>();
+    }
+
+    #[test]
+    fn a_whole_look_goes_through_the_host() {
+        let root = tempfile::tempdir().unwrap();
+        let settings = settings("expr = 'checks[\"a\"].outcome == \"fail\"'\nsays = 'x'").unwrap();
+        let unread = crate::kinds::trial::Trial::new(root.path()).look::<Rule>(&settings).unwrap_err();
+        assert_eq!(unread.code.as_str(), "not_observed");
     }
 }

@@ -10,9 +10,8 @@ use super::{Message, Outgoing};
 use crate::judge::notice::{Notice, Turn};
 use crate::judge::policy::Impact;
 
-/// `schemas/notice.schema.json`, as shipped.
+/// The JSON Schema of the JSON body.
 pub const SCHEMA: &str = include_str!("../../schemas/notice.schema.json");
-
 /// Characters that a text body may have.
 pub const MAX_TEXT_CHARS: usize = 16_000;
 
@@ -183,7 +182,7 @@ mod tests {
     use super::*;
 
     fn valid(body: &str) -> serde_json::Value {
-        let schema = serde_json::from_str(include_str!("../../schemas/notice.schema.json")).unwrap();
+        let schema = serde_json::from_str(SCHEMA).unwrap();
         let body: serde_json::Value = serde_json::from_str(body).unwrap();
         let checked = jsonschema::draft202012::options().should_validate_formats(true).build(&schema).unwrap();
         let errors: Vec<String> =
@@ -217,7 +216,7 @@ mod tests {
 
     #[test]
     fn the_schema_and_the_turns_agree() {
-        let schema: serde_json::Value = serde_json::from_str(include_str!("../../schemas/notice.schema.json")).unwrap();
+        let schema: serde_json::Value = serde_json::from_str(SCHEMA).unwrap();
         let turns = [Turn::Open, Turn::Raise, Turn::Lower, Turn::Remind, Turn::Resolve, Turn::Event, Turn::FollowUp];
         assert_eq!(schema["$defs"]["event"]["properties"]["turn"]["enum"], serde_json::to_value(turns).unwrap());
     }

@@ -288,6 +288,7 @@ impl<N: Notifier> AnyChannel for Configured<N> {
 #[cfg(test)]
 pub(crate) mod tests {
     use std::collections::BTreeSet;
+    use std::fmt::Write as _;
 
     use super::*;
     use crate::clean;
@@ -389,11 +390,11 @@ pub(crate) mod tests {
                 let outgoing = channel.render(message);
                 assert_eq!(outgoing.id, message.id);
                 assert_eq!(outgoing, channel.render(message), "{name}: rendering is pure");
-                shown += &format!("== {sort}\n{}\n", outgoing.content_type);
+                writeln!(shown, "== {sort}\n{}", outgoing.content_type).unwrap();
                 for (key, value) in &outgoing.beside {
-                    shown += &format!("{key}={value}\n");
+                    writeln!(shown, "{key}={value}").unwrap();
                 }
-                shown += &format!("\n{}\n", String::from_utf8(outgoing.body).unwrap());
+                writeln!(shown, "\n{}", String::from_utf8(outgoing.body).unwrap()).unwrap();
             });
             insta::with_settings!({
                 snapshot_path => "../../tests/fixtures/notify",

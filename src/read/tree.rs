@@ -26,6 +26,7 @@ pub struct Newest {
 
 /// Looks at `roots`: files themselves, and what lies in folders. A root may be a symbolic link; links within folders are
 /// not followed. What vanishes meanwhile is passed over.
+#[must_use]
 pub fn newest(roots: &[PathBuf], max_entries: usize, max_depth: usize) -> Newest {
     let mut seen = Newest::default();
     let mut left = max_entries;

@@ -19,20 +19,6 @@ pub const KEPT_TAILS: i64 = 10;
 /// Jobs that are listed.
 pub const MAX_JOBS: usize = 1_000;
 
-/// One execution out of two records of it. They may come in any order and more than once: an end is never taken back.
-#[must_use]
-pub fn merge(known: Execution, told: Execution) -> Execution {
-    let (mut base, other) = if known.ended.is_some() && told.ended.is_none() { (known, told) } else { (told, known) };
-    base.started = base.started.min(other.started);
-    base.schedule = base.schedule.or(other.schedule);
-    base.wrapper = base.wrapper.or(other.wrapper);
-    base.boot_id = base.boot_id.or(other.boot_id);
-    base.stdout_bytes = base.stdout_bytes.or(other.stdout_bytes);
-    base.stdout_sha256 = base.stdout_sha256.or(other.stdout_sha256);
-    base.tail = base.tail.or(other.tail);
-    base
-}
-
 /// Adds what the spool brought; what is there already is completed, so a record may come twice.
 pub(crate) fn take(conn: &Connection, told: &[Execution]) -> rusqlite::Result<()> {
     let mut put = conn.prepare_cached(
@@ -45,7 +31,7 @@ pub(crate) fn take(conn: &Connection, told: &[Execution]) -> rusqlite::Result<()
             .query_row([&told.execution], row)
             .optional()?;
         let mut execution = match known {
-            Some(known) => merge(known, told.clone()),
+            Some(known) => known.merge(told.clone()),
             None => told.clone(),
         };
         // Tails are kept for fewer executions than the rest, so they have a column of their own.
@@ -129,7 +115,7 @@ impl Records for Ledger {
             known.into_iter().map(|execution| (execution.execution.clone(), execution)).collect();
         for told in self.pending.iter().filter(|told| told.job == job) {
             let merged = match all.remove(&told.execution) {
-                Some(known) => merge(known, told.clone()),
+                Some(known) => known.merge(told.clone()),
                 None => told.clone(),
             };
             all.insert(merged.execution.clone(), merged);

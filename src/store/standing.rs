@@ -30,7 +30,7 @@ pub struct Kept {
 
 /// All of a standing but the observation.
 #[derive(Serialize, Deserialize)]
-struct Marks<'a> {
+struct Rest<'a> {
     first_seen: Timestamp,
     read: Timestamp,
     marks: std::borrow::Cow<'a, BTreeMap<Subject, Mark>>,
@@ -72,7 +72,7 @@ pub(crate) fn load(conn: &Connection) -> rusqlite::Result<(Snapshot, BTreeMap<Ch
 }
 
 fn standing(last: &str, marks: &str) -> rusqlite::Result<Standing> {
-    let marks: Marks<'static> = parse(marks)?;
+    let marks: Rest<'static> = parse(marks)?;
     Ok(Standing { last: parse(last)?, read: marks.read, first_seen: marks.first_seen, marks: marks.marks.into_owned() })
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn store(conn: &Connection, after: &Snapshot, before: &BTreeMap<Check
     for (check, standing) in after {
         let old = before.get(check);
         let at_ms = ms(standing.last.at);
-        let marks = json(&Marks {
+        let marks = json(&Rest {
             first_seen: standing.first_seen,
             read: standing.read,
             marks: std::borrow::Cow::Borrowed(&standing.marks),

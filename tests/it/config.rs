@@ -6,10 +6,6 @@ use std::path::{Path, PathBuf};
 use pulsecheck::config::{Config, Found};
 use pulsecheck::host::{Host, files};
 
-fn read(path: &Path) -> Vec<u8> {
-    files::read(path, 1 << 20).unwrap().0
-}
-
 #[test]
 fn bad_configs_are_refused_with_these_words() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -19,6 +15,7 @@ fn bad_configs_are_refused_with_these_words() {
     names.sort();
     assert!(names.len() >= 10, "the fixtures are there");
 
+    let read = |path: &Path| files::read(path, 1 << 20).unwrap().0;
     let mut wrong = Vec::new();
     for path in names {
         // In a folder of its own: the checkout may be one that others can write.

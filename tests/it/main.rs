@@ -1,3 +1,4 @@
-//! Stories on the real binary, the registry's tests, the import table, the README. One binary, so that it links once.
+//! Stories on the real binary against real servers on loopback. One binary, so that it links once.
 
-mod config;
+mod stories;
+mod support;

@@ -182,7 +182,7 @@ argv = ["/usr/lib/nagios/plugins/check_file_age", "-w", "90000", "-c", "180000",
         match (settings.argv.first(), &settings.shell) {
             (Some(_), Some(_)) => report("shell", "`argv` and `shell` exclude each other".to_owned()),
             (None, None) => {
-                report("argv", "there is nothing to run (give `argv`, or a line for the `shell`)".to_owned())
+                report("argv", "there is nothing to run (give `argv`, or a line for the `shell`)".to_owned());
             }
             (Some(program), None) if program.is_empty() => report("argv", "the program's name is empty".to_owned()),
             (None, Some(line)) if line.trim().is_empty() => report("shell", "the line is empty".to_owned()),
@@ -271,19 +271,15 @@ argv = ["/usr/lib/nagios/plugins/check_file_age", "-w", "90000", "-c", "180000",
 }
 
 async fn command(settings: &Settings, cx: &Cx) -> Result<spawn::Command, Unread> {
-    let argv = match &settings.shell {
-        Some(line) => vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()],
-        None => {
-            let mut argv = settings.argv.clone();
-            if let Some(program) = argv.first_mut().filter(|program| program.starts_with("~/")) {
-                *program = cx.host.expand(program).to_string_lossy().into_owned();
-            }
-            argv
-        }
-    };
+    let mut argv = settings.argv.clone();
+    if let Some(line) = &settings.shell {
+        argv = vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()];
+    } else if let Some(program) = argv.first_mut().filter(|program| program.starts_with("~/")) {
+        *program = cx.host.expand(program).to_string_lossy().into_owned();
+    }
     let mut env = Vec::new();
     for (name, value) in &settings.env {
-        env.push((name.clone(), Secret::plain(value)));
+        env.push((name.clone(), Secret::public(value)));
     }
     for (name, at) in &settings.secret_env {
         env.push((name.clone(), cx.host.secret(at).await?));

@@ -165,17 +165,16 @@ pub fn parse(stdout: &str) -> Output {
 
 /// Reads the first measurement of `text`, and what comes after it.
 fn metric(text: &str) -> (Option<Metric>, &str) {
-    let (label, rest) = match text.strip_prefix('\'') {
-        Some(quoted) => match quoted_label(quoted) {
-            Some(split) => split,
-            // A quote that is never closed swallows everything; the piece up to the next blank is lost instead.
-            None => return (None, text.split_once(char::is_whitespace).map_or("", |(_, rest)| rest)),
-        },
-        None => {
-            let end = text.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(text.len());
-            let (label, rest) = text.split_at_checked(end).unwrap_or((text, ""));
-            (label.to_owned(), rest)
-        }
+    let (label, rest) = if let Some(quoted) = text.strip_prefix('\'') {
+        // A quote that is never closed swallows everything; the piece up to the next blank is lost instead.
+        let Some(split) = quoted_label(quoted) else {
+            return (None, text.split_once(char::is_whitespace).map_or("", |(_, rest)| rest));
+        };
+        split
+    } else {
+        let end = text.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(text.len());
+        let (label, rest) = text.split_at_checked(end).unwrap_or((text, ""));
+        (label.to_owned(), rest)
     };
     let (values, after) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
     let measured = values.strip_prefix('=').filter(|_| !label.trim().is_empty());
@@ -244,8 +243,8 @@ mod tests {
             max: None,
         }
     }
-    fn outside(start: f64, end: f64) -> Option<Range> {
-        Some(Range { start, end, inside: false })
+    fn outside(start: f64, end: f64) -> Range {
+        Range { start, end, inside: false }
     }
 
     /// What the Monitoring Plugins of Debian 12 print.
@@ -271,10 +270,14 @@ mod tests {
                 age,
                 "FILE_AGE CRITICAL: /tmp/x is 1626 seconds old and 4096 bytes",
                 vec![
-                    Metric { warn: outside(0.0, 10.0), crit: outside(0.0, 20.0), ..plain("age", 1626.0, "s") },
                     Metric {
-                        warn: outside(0.0, 0.0),
-                        crit: outside(0.0, 0.0),
+                        warn: Some(outside(0.0, 10.0)),
+                        crit: Some(outside(0.0, 20.0)),
+                        ..plain("age", 1626.0, "s")
+                    },
+                    Metric {
+                        warn: Some(outside(0.0, 0.0)),
+                        crit: Some(outside(0.0, 0.0)),
                         min: Some(0.0),
                         ..plain("size", 4096.0, "B")
                     },
@@ -284,8 +287,8 @@ mod tests {
                 procs,
                 "PROCS OK: 92 processes",
                 vec![Metric {
-                    warn: outside(1.0, 500.0),
-                    crit: outside(1.0, 1000.0),
+                    warn: Some(outside(1.0, 500.0)),
+                    crit: Some(outside(1.0, 1000.0)),
                     min: Some(0.0),
                     ..plain("procs", 92.0, "")
                 }],
@@ -294,8 +297,8 @@ mod tests {
                 disk,
                 "DISK OK - free space: / 64967MiB (69% inode=95%);",
                 vec![Metric {
-                    warn: outside(0.0, 243_497_277_849.0),
-                    crit: outside(0.0, 257_024_904_396.0),
+                    warn: Some(outside(0.0, 243_497_277_849.0)),
+                    crit: Some(outside(0.0, 257_024_904_396.0)),
                     min: Some(0.0),
                     max: Some(270_552_530_944.0),
                     ..plain("/", 29_449_256_960.0, "B")
@@ -306,14 +309,14 @@ mod tests {
                 "LOAD OK - total load average: 4.35, 4.10, 3.90",
                 vec![
                     Metric {
-                        warn: outside(0.0, 5.0),
-                        crit: outside(0.0, 9.0),
+                        warn: Some(outside(0.0, 5.0)),
+                        crit: Some(outside(0.0, 9.0)),
                         min: Some(0.0),
                         ..plain("load1", 4.35, "")
                     },
                     Metric {
-                        warn: outside(0.0, 5.0),
-                        crit: outside(0.0, 9.0),
+                        warn: Some(outside(0.0, 5.0)),
+                        crit: Some(outside(0.0, 9.0)),
                         min: Some(0.0),
                         ..plain("load5", 4.1, "")
                     },
@@ -336,7 +339,7 @@ mod tests {
             ("=5 ''=5 a= b=;1", vec![], 4),
             ("'never closed a=1", vec![plain("a", 1.0, "")], 2),
             ("a=1..2 b=nan c=inf d=1,5", vec![], 4),
-            ("a=1;bad;2", vec![Metric { crit: outside(0.0, 2.0), ..plain("a", 1.0, "") }], 0),
+            ("a=1;bad;2", vec![Metric { crit: Some(outside(0.0, 2.0)), ..plain("a", 1.0, "") }], 0),
         ] {
             let output = parse(&format!("OK|{data}"));
             assert_eq!((output.metrics, output.malformed), (metrics, malformed), "{data}");

@@ -240,7 +240,7 @@ fn missing<'a>(settings: &'a Settings, value: &Json) -> impl Iterator<Item = &'a
                     .iter()
                     .any(|value| is_empty(value) || value.as_str().is_some_and(|text| is_placeholder(settings, text)))
         })
-        .map(|path| path.as_str())
+        .map(crate::settings::JsonPath::as_str)
 }
 
 /// The first departure from the schema: where, and what was expected there. The value itself is not in it.

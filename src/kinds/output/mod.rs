@@ -176,11 +176,14 @@ struct Look {
     records: Arc<dyn Records>,
 }
 
+/// A key and what to keep under it.
+type Kept = (String, Option<Vec<u8>>);
+
 /// What is remembered of the run that was last looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Run {
     /// What tells one run from the next.
-    run: String,
+    id: String,
     /// Its content.
     sha256: String,
     /// The content of the run before it.
@@ -371,15 +374,15 @@ impl Look {
     }
 
     /// Holds a content against the run before. A run is taken in once; looking at it again changes no verdict.
-    fn compare(&self, id: &str, sha256: &str, facts: &mut Facts) -> Result<Option<(String, Option<Vec<u8>>)>, Unread> {
+    fn compare(&self, id: &str, sha256: &str, facts: &mut Facts) -> Result<Option<Kept>, Unread> {
         let known = self.memory.get(RUN_KEY)?.and_then(|bytes| serde_json::from_slice::<Run>(&bytes).ok());
         let before = match &known {
-            Some(known) if known.run == id => known.before.clone(),
+            Some(known) if known.id == id => known.before.clone(),
             Some(known) => Some(known.sha256.clone()),
             None => None,
         };
         facts.info(&Subject::none(), "unchanged", before.as_deref() == Some(sha256));
-        let now = Run { run: id.to_owned(), sha256: sha256.to_owned(), before };
+        let now = Run { id: id.to_owned(), sha256: sha256.to_owned(), before };
         if known.as_ref() == Some(&now) {
             return Ok(None);
         }

@@ -92,6 +92,7 @@ impl Place {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn each_trouble_in_its_own_words() {
     let json = br#"{"summary": "fine", "items": [{"id": 1}, {"id": 2}]}"#;
     let rows = b"{\"id\": 1, \"ok\": true}\n{\"id\": 2, \"ok\": false}\n";
@@ -165,7 +166,7 @@ fn each_trouble_in_its_own_words() {
             "a.json",
             json,
             "schema.properties.items.items.properties.id = { type = 'string' }",
-            &["wrong_shape: `/a.json` does not match its schema: \"at /items/0/id: value is not of type \"string\"\""],
+            &["wrong_shape: `/a.json` does not match its schema: \"at /items/0/id: value is not of type 'string'\""],
         ),
         (
             "a.jsonl",
@@ -400,7 +401,7 @@ fn schemas_in_files_are_read_when_looked_at() {
     place.write("s.schema", b"{\"required\": [\"b\"]}", WRITTEN);
     assert_eq!(
         place.found(toml),
-        ["wrong_shape: `/a.json` does not match its schema: \"at the top: \"b\" is a required property\""]
+        ["wrong_shape: `/a.json` does not match its schema: \"at the top: 'b' is a required property\""]
     );
 }
 
@@ -462,4 +463,14 @@ fn columns_are_watched_where_they_are_named() {
     assert!(fact.foreign);
     let (fetched, _) = place.look("path = 'a.csv'");
     assert!(fetched.facts.get(&Subject::none(), "columns").is_none());
+}
+
+#[test]
+fn a_whole_look_goes_through_the_host() {
+    let place = Place::new();
+    let path = place.write("a.json", b"[]", WRITTEN);
+    let toml = format!("path = '{}'\nmax_age = '3650d'", path.display());
+    let mut trial = crate::kinds::trial::Trial::new(place.root.path());
+    let look = trial.look::<Output>(&crate::kinds::trial::settings::<Output>(&toml)).unwrap();
+    assert_eq!(look.codes(), ["empty"]);
 }

@@ -462,7 +462,7 @@ fn put(settings: &Settings, found: &Found<'_>, known: Option<&Kept>, times: &Tim
         put_ages(settings, times.now, oldest, youngest, facts);
         facts.info(&none, "pid", oldest.pid);
         let rss = living.iter().map(|row| row.rss_bytes).fold(0, u64::saturating_add);
-        let scale = above(Unit::Bytes, settings.max_memory.map(|max| as_number(max)), "memory_high", false, || {
+        let scale = above(Unit::Bytes, settings.max_memory.map(as_number), "memory_high", false, || {
             format!("holds {} of memory", size(rss))
         });
         facts.gauge(&none, "rss_bytes", rss, scale);

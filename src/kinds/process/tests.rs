@@ -295,6 +295,11 @@ fn a_proc_that_hides_processes_is_known() {
 }
 
 #[test]
+fn the_example_parses() {
+    crate::kinds::testing::example_parses::<Process>();
+}
+
+#[test]
 fn bad_settings_are_refused() {
     for (toml, said) in [
         ("", "name: nothing says which process is meant (give `pid_file`, `name` or `cmdline`)"),

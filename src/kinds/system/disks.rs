@@ -196,7 +196,7 @@ fn put_disk(
     // As `df` counts: what is reserved for the system is neither used nor free.
     let usable = room.used.saturating_add(room.free);
     let free_percent = if usable > 0 { percent(room.free, usable) } else { 0.0 };
-    let says = format!("{} of {} are free ({free_percent:.1} %)", size(room.free), size(room.total));
+    let says = clean!("{} of {} are free ({free_percent:.1} %)", size(room.free), size(room.total));
     facts.info(subject, "total_bytes", room.total);
     facts.info(subject, "used_percent", ((100.0 - free_percent) * 10.0).round() / 10.0);
     facts.info(subject, "file_system", mount.fs.as_str());
@@ -219,7 +219,7 @@ fn put_disk(
             Unit::Percent,
             edge(limit(settings.inodes.warn), "inodes_low", true),
             edge(limit(settings.inodes.fail), "inodes_out", true),
-            format!("{} of {} inodes are free", room.inodes_free, room.inodes),
+            clean!("{} of {} inodes are free", room.inodes_free, room.inodes),
         );
         facts.gauge(subject, "inodes_free_percent", percent(room.inodes_free, room.inodes), scale);
     }
@@ -231,7 +231,7 @@ fn put_disk(
             Unit::Seconds,
             edge(settings.full_within.map(|within| within.0.as_secs_f64()), "disk_filling", false),
             None,
-            format!("full in {}, as the last day went", span(left)),
+            clean!("full in {}, as the last day went", span(left)),
         );
         facts.gauge(subject, "full_in_s", left, scale);
     }
@@ -319,8 +319,8 @@ tank/photos /tank/photos zfs rw 0 0
                 ("/tank/photos".to_owned(), Some("/dev/sdb1".to_owned())),
             ]
         );
-        let many: String = (0..MAX_DISKS + 3).map(|n| format!("/dev/sd{n} /m{n:03} ext4 rw 0 0\n")).collect();
-        let (disks, left_out) = choose(&mounts::parse(&many), None, &BTreeSet::new());
+        let many: Vec<_> = (0..MAX_DISKS + 3).map(|n| format!("/dev/sd{n} /m{n:03} ext4 rw 0 0")).collect();
+        let (disks, left_out) = choose(&mounts::parse(&many.join("\n")), None, &BTreeSet::new());
         assert_eq!((disks.len(), left_out), (MAX_DISKS, 3));
     }
 

@@ -17,6 +17,7 @@ use crate::clean;
 use crate::facts::{Edge, Facts, Finding, Scale, Subject, Unit, Unread, Weight, Worse};
 use crate::host::mounts::{self, Mount};
 use crate::host::{Paths, files};
+use crate::redact::Clean;
 use crate::settings::{Dur, Size};
 use crate::words::size;
 
@@ -85,7 +86,7 @@ impl Least {
     /// The limit in bytes for a whole of so many.
     fn of(self, whole: u64) -> Option<f64> {
         let part = self.percent.map(|percent| as_number(Size(whole)) * percent / 100.0);
-        let size = self.size.map(|size| as_number(size));
+        let size = self.size.map(as_number);
         match (part, size) {
             (Some(part), Some(size)) => Some(part.min(size)),
             (part, size) => part.or(size),
@@ -267,7 +268,7 @@ full_within = "1d"
         let tables = cx.host.lane(&about, cx.deadline, move || Tables::read(&paths)).await?;
         memory(settings, tables.meminfo, &mut fetched);
         load_of(settings, tables.loadavg, tables.stat.as_deref(), &mut fetched);
-        host(settings, &tables.boot_id, tables.clock_synchronised, cx, &mut fetched)?;
+        host(settings, tables.boot_id.as_deref(), tables.clock_synchronised, cx, &mut fetched)?;
         if settings.disks.as_ref().is_none_or(|disks| !disks.is_empty()) {
             disks::look(settings, &tables.mounts?, cx, &mut fetched).await?;
         }
@@ -328,8 +329,8 @@ fn edge(at: Option<f64>, code: &'static str, settled: bool) -> Option<Edge> {
     at.map(|at| Edge { at, code: code.into(), settled })
 }
 
-fn below(unit: Unit, warn: Option<Edge>, fail: Option<Edge>, says: String) -> Scale {
-    Scale { unit, worse: Worse::Below, warn, fail, says: crate::redact::Clean::new(&says), episode: None }
+fn below(unit: Unit, warn: Option<Edge>, fail: Option<Edge>, says: Clean) -> Scale {
+    Scale { unit, worse: Worse::Below, warn, fail, says, episode: None }
 }
 
 fn memory(settings: &Settings, meminfo: Result<String, Unread>, fetched: &mut Fetched) {
@@ -348,7 +349,7 @@ fn memory(settings: &Settings, meminfo: Result<String, Unread>, fetched: &mut Fe
     let available = of("MemAvailable")
         .or_else(|| Some(of("MemFree")?.saturating_add(of("Buffers")?).saturating_add(of("Cached")?)));
     if let (Some(total), Some(available)) = (of("MemTotal").filter(|total| *total > 0), available) {
-        let says = format!("{} of {} memory are available", size(available), size(total));
+        let says = clean!("{} of {} memory are available", size(available), size(total));
         let scale = below(
             Unit::Bytes,
             edge(settings.memory_warn.of(total), "memory_low", false),
@@ -367,7 +368,7 @@ fn memory(settings: &Settings, meminfo: Result<String, Unread>, fetched: &mut Fe
             Unit::Percent,
             edge(settings.swap.warn, "swap_low", false),
             edge(settings.swap.fail, "swap_out", false),
-            format!("{} of {} swap are left", size(free), size(total)),
+            clean!("{} of {} swap are left", size(free), size(total)),
         );
         facts.gauge(&swap, "free_percent", percent(free, total), scale);
         facts.info(&swap, "total_bytes", total);
@@ -435,7 +436,7 @@ struct Boot {
 
 fn host(
     settings: &Settings,
-    boot_id: &Option<String>,
+    boot_id: Option<&str>,
     clock: Option<bool>,
     cx: &Cx,
     fetched: &mut Fetched,
@@ -445,18 +446,17 @@ fn host(
     if let Some(clock) = clock {
         fetched.facts.info(&subject, "clock_synchronised", clock);
     }
-    let Some(id) = boot_id.as_ref().filter(|_| settings.restarts) else { return Ok(()) };
+    let Some(id) = boot_id.filter(|_| settings.restarts) else { return Ok(()) };
     let known: Option<Boot> = cx.memory.get("boot")?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let at = match known.filter(|known| known.id == *id) {
-        Some(known) => known.at,
-        None => {
-            let up = SignedDuration::try_from(cx.now.boot).unwrap_or(SignedDuration::ZERO);
-            let at = cx.now.wall.checked_sub(up).unwrap_or(cx.now.wall);
-            let at = Timestamp::from_second(at.as_second()).unwrap_or(at);
-            let boot = Boot { id: id.clone(), at };
-            fetched.remember.push(("boot".to_owned(), serde_json::to_vec(&boot).ok()));
-            at
-        }
+    let at = if let Some(known) = known.filter(|known| known.id == id) {
+        known.at
+    } else {
+        let up = SignedDuration::try_from(cx.now.boot).unwrap_or(SignedDuration::ZERO);
+        let at = cx.now.wall.checked_sub(up).unwrap_or(cx.now.wall);
+        let at = Timestamp::from_second(at.as_second()).unwrap_or(at);
+        let boot = Boot { id: id.to_owned(), at };
+        fetched.remember.push(("boot".to_owned(), serde_json::to_vec(&boot).ok()));
+        at
     };
     fetched.facts.state(&subject, "booted_at", at);
     Ok(())

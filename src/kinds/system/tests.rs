@@ -176,6 +176,11 @@ fn limits_can_be_taken_away() {
 }
 
 #[test]
+fn the_example_parses() {
+    crate::kinds::testing::example_parses::<System>();
+}
+
+#[test]
 fn bad_settings_are_refused() {
     for (toml, said) in [
         ("disks = ['data']", "disks: `data` is no mount point (one begins with `/`)"),

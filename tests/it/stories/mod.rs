@@ -1,0 +1,3 @@
+//! One file a story; each is what a user would see.
+
+mod first_run;
