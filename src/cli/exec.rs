@@ -6,6 +6,7 @@ use std::io::Write as _;
 use super::{Exit, Failure, Session};
 use crate::facts::is_name;
 use crate::jobs::exec::{ExecRequest, exec};
+use crate::schedule::Schedule;
 
 /// What to run.
 #[derive(Debug, clap::Args)]
@@ -29,14 +30,14 @@ pub struct Args {
 
 fn name(text: &str) -> Result<String, String> {
     if is_name(text) {
-        Ok(text.to_owned())
+        Schedule::parse(text).map(|_| text.to_owned())
     } else {
         Err("a name is 1 to 64 of a-z 0-9 . _ - and begins with a letter or a digit".to_owned())
     }
 }
 
 fn schedule(text: &str) -> Result<String, String> {
-    Ok(text.to_owned())
+    Schedule::parse(text).map(|_| text.to_owned())
 }
 
 /// Runs the job; does not come back.
