@@ -1,5 +1,6 @@
-//! Stories on the real binary against real servers on loopback. One binary, so that it links once.
+//! Stories on the real binary against real servers on loopback, and the house's rules. One binary, so that it links once.
 
+mod config;
 mod imports;
 mod stories;
 mod support;
