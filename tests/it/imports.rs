@@ -39,8 +39,9 @@ fn is_test(path: &Path) -> bool {
     let stem = path.file_stem().unwrap().to_str().unwrap();
     let parent = path.parent().unwrap();
     ["mod.rs", "../mod.rs", "lib.rs"].iter().any(|file| {
-        fs::read_to_string(parent.join(file))
-            .is_ok_and(|text| Regex::new(&format!(r"#\[cfg\(test\)\]\s*(pub\(\w+\) )?mod {stem};")).unwrap().is_match(&text))
+        fs::read_to_string(parent.join(file)).is_ok_and(|text| {
+            Regex::new(&format!(r"#\[cfg\(test\)\]\s*(pub\(\w+\) )?mod {stem};")).unwrap().is_match(&text)
+        })
     })
 }
 
@@ -84,7 +85,9 @@ fn every_module_imports_what_the_table_allows() {
 
 #[test]
 fn the_pure_middle_reads_no_clock_and_does_no_io() {
-    let outside = Regex::new(r"std::(fs|net|process|time|env|thread)\b|tokio::|reqwest|rusqlite|Timestamp::now|Zoned::now").unwrap();
+    let outside =
+        Regex::new(r"std::(fs|net|process|time|env|thread)\b|tokio::|reqwest|rusqlite|Timestamp::now|Zoned::now")
+            .unwrap();
     let mut wrong = Vec::new();
     for place in ["src/judge", "src/report", "src/facts.rs", "src/records.rs", "src/words.rs", "src/cycle/route.rs"] {
         let mut look = |path: &Path| {
