@@ -23,7 +23,7 @@ use crate::kinds::pulsecheck::{self, Own};
 use crate::redact::{self, Clean};
 use crate::report::{self, Frame, Report};
 use crate::steps::{Step, reached};
-use crate::store::{self, Committed, Counts, CycleRow, Lease, LogRow, OutboxRow, Store};
+use crate::store::{self, Committed, Counts, CycleRow, Known, Lease, LogRow, OutboxRow, Store};
 
 /// A channel that refused this often in a row is in trouble.
 const REFUSALS: i64 = 3;
@@ -52,11 +52,12 @@ impl End<'_> {
     /// Commits, delivers, and hands back what is to be printed.
     pub async fn committed(
         mut self,
-        mut store: Store,
+        mut store: Box<Store>,
         lease: &Lease,
         said: Vec<(&'static str, Clean)>,
+        known: Known,
     ) -> Result<Ran, CannotRun> {
-        let (worded, committed) = match self.commit(&mut store, lease, &said) {
+        let (worded, committed) = match self.commit(&mut store, lease, &said, known) {
             Ok(done) => done,
             Err(error @ (store::Error::LostLease | store::Error::Held(_))) => return Err(CannotRun::Store(error)),
             Err(error) => {
@@ -91,7 +92,7 @@ impl End<'_> {
         reached(self.host, Step::Delivered);
         // A lease that can't be given back runs out by itself.
         let _runs_out = store.release(lease);
-        Ok(self.ran(worded, None, undelivered))
+        Ok(Ran { store: Some(store), ..self.ran(worded, None, undelivered) })
     }
 
     /// Judges and writes down, in one transaction.
@@ -100,6 +101,7 @@ impl End<'_> {
         store: &mut Store,
         lease: &Lease,
         said: &[(&'static str, Clean)],
+        known: Known,
     ) -> Result<(Worded, Committed), store::Error> {
         let mut own = self.own(said.to_vec());
         self.outbox_trouble(store, &mut own)?;
@@ -112,7 +114,7 @@ impl End<'_> {
         }
         let events: Vec<_> = self.taken.events.iter().map(|(_, event)| event.clone()).collect();
         tx.take_executions(&events)?;
-        let mut before = tx.before(&self.id, self.now.wall)?;
+        let mut before = tx.before(&self.id, self.now.wall, known)?;
         // A dead letter was no announcement: that channel hears nothing of the end.
         for incident in &mut before.incidents {
             if !incident.announced.is_empty() {
@@ -280,6 +282,7 @@ impl End<'_> {
             json,
             away,
             undelivered,
+            store: None,
         }
     }
 

@@ -2,11 +2,18 @@
 
 use std::path::Path;
 
-use super::files;
+use super::{Host, files};
+
+impl Host {
+    /// The boot that we are in, read once.
+    #[must_use]
+    pub fn boot_id(&self) -> Option<&str> {
+        self.boot_id.get_or_init(|| boot_id(&self.paths.proc)).as_deref()
+    }
+}
 
 /// The boot that we are in (`/proc/sys/kernel/random/boot_id`).
-#[must_use]
-pub fn boot_id(proc: &Path) -> Option<String> {
+fn boot_id(proc: &Path) -> Option<String> {
     let (bytes, _) = files::read(&proc.join("sys/kernel/random/boot_id"), 64).ok()?;
     Some(String::from_utf8_lossy(&bytes).trim().to_owned()).filter(|id| !id.is_empty())
 }
