@@ -218,8 +218,18 @@ fn system_zone(host: &Host) -> TimeZone {
     named
         .filter(|zone| !zone.is_empty())
         .and_then(|zone| TimeZone::get(zone).ok())
+        .or_else(local_zone)
         .or_else(|| TimeZone::try_system().ok())
         .unwrap_or(TimeZone::UTC)
+}
+
+/// The zone that `/etc/localtime` points to, read from there: a search by its name would list the whole database.
+fn local_zone() -> Option<TimeZone> {
+    let path = Path::new("/etc/localtime");
+    let target = std::fs::read_link(path).ok()?;
+    let (_, name) = target.to_str()?.split_once("/zoneinfo/")?;
+    let (rules, _) = crate::host::files::read(path, 64 << 10).ok()?;
+    TimeZone::tzif(name, &rules).ok()
 }
 
 #[cfg(test)]
