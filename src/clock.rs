@@ -45,6 +45,6 @@ fn boot_time(shift: SignedDuration) -> Duration {
     let read = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let since = SignedDuration::new(read.tv_sec, i32::try_from(read.tv_nsec).unwrap_or(0));
     // A test's clock that starts in the future has been up for that long; one in the past keeps the real time.
-    let moved = since.checked_add(shift).filter(|moved| moved.is_positive()).unwrap_or(since);
+    let moved = since.checked_add(shift).filter(SignedDuration::is_positive).unwrap_or(since);
     moved.unsigned_abs()
 }
