@@ -83,15 +83,23 @@ pub fn run(args: &Args, session: &mut Session) -> Result<Exit, Failure> {
         let history = History { at: view.rfc(view.now), since: view.rfc(since), entries: &entries, more };
         session.out.line(&serde_json::to_string(&history)?);
     } else {
-        show(&entries, more, &view, since, session);
+        show(&entries, more, &view, since, args.check.as_deref(), session);
     }
     Ok(Exit::Done)
 }
 
-fn show(entries: &[Entry], more: bool, view: &View, since: Timestamp, session: &mut Session) {
+fn show(
+    entries: &[Entry],
+    more: bool,
+    view: &View,
+    since: Timestamp,
+    check: Option<&str>,
+    session: &mut Session,
+) {
     let (now, zone) = (view.now, &view.config.zone);
     if entries.is_empty() {
-        session.out.line(&format!("nothing but quiet cycles since {}", moment(since, now, zone)));
+        let what = check.map_or_else(|| "nothing but quiet cycles".to_owned(), |check| format!("nothing of {check}"));
+        session.out.line(&format!("{what} since {}", moment(since, now, zone)));
         return;
     }
     let mut table = Table::default();

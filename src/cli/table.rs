@@ -84,7 +84,8 @@ impl Table {
     /// One line a row; at most `width` columns where one is given.
     fn lines(&self, width: Option<usize>) -> Vec<String> {
         let mut grid = Grid::new();
-        grid.load_style(comfy_table::presets::NOTHING).set_truncation_indicator("…");
+        // Nothing is a word's end, so that a line is filled to its width before it is cut.
+        grid.load_style(comfy_table::presets::NOTHING).set_truncation_indicator("…").set_delimiter('\u{1}');
         match width {
             Some(width) => grid
                 .set_content_arrangement(ContentArrangement::Dynamic)

@@ -178,7 +178,11 @@ impl Stand<'_> {
             Some(Mute::Held(parent)) => Some(parent),
             _ => None,
         });
-        (by.is_some() || self.mark.is_some_and(|mark| mark.held)).then_some(by)
+        let only = self.policy.and_then(|policy| match policy.depends_on.as_slice() {
+            [parent] => Some(&parent.check),
+            _ => None,
+        });
+        (by.is_some() || self.mark.is_some_and(|mark| mark.held)).then_some(by.or(only))
     }
 
     /// What holds its notices back, one fragment each.
@@ -216,6 +220,9 @@ fn streak(mark: &Mark, policy: &Policy, incident: Option<&Incident>) -> String {
             }
             _ => String::new(),
         };
+    }
+    if mark.held {
+        return "nothing counts".to_owned();
     }
     let fails = matches!(word, Word::Fail | Word::Unknown(Blame::Target));
     let (count, one, many) =
@@ -357,6 +364,8 @@ mod tests {
         ] {
             assert_eq!(streak(&mark, policy, None), words);
         }
+        let held = Mark { held: true, ..mark(fail, 0, 0, false) };
+        assert_eq!(streak(&held, &policy, None), "nothing counts");
     }
 
     #[test]

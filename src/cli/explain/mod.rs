@@ -153,7 +153,7 @@ fn one_subject<'a>(stands: Vec<Stand<'a>>, check: &CheckName, subject: &str) -> 
 }
 
 /// What was probably meant, or else what there is.
-fn meant(word: &str, names: &[&str]) -> String {
+pub(super) fn meant(word: &str, names: &[&str]) -> String {
     const LISTED: usize = 12;
     if let Some(near) = nearest(word, names.iter().copied()) {
         return format!("did you mean `{near}`?");
@@ -194,7 +194,8 @@ fn explain<'a>(
         every_s: policy.map(|policy| policy.every.max(policy.cycle).as_secs()),
         first_seen: standing.map(|it| view.rfc(it.first_seen)),
         looked: standing.map(|it| view.rfc(it.last.at)),
-        read: standing.map(|it| view.rfc(it.read)),
+        // The first look is taken for a reading before it is known whether it was one.
+        read: standing.filter(|it| it.read == it.last.at || !it.last.facts.is_empty()).map(|it| view.rfc(it.read)),
         took_ms: standing.map(|it| it.last.took_ms),
         when: configured.and_then(|check| check.when.as_ref()).map(crate::expr::Expr::source),
         reads,

@@ -74,7 +74,9 @@ fn looked(it: &Explained<'_>, view: &View, out: &mut Out) {
     let took = it.took_ms.unwrap_or_default();
     let first = moment(standing.first_seen, now, zone);
     out.line(&format!("looked at {}, took {took} ms{every}; first seen {first}", ago(standing.last.at, now, zone)));
-    if standing.read != standing.last.at {
+    if it.read.is_none() {
+        out.line("never read so far");
+    } else if standing.read != standing.last.at {
         out.line(&format!("could not be read since: its facts are from {}", ago(standing.read, now, zone)));
     }
 }
@@ -126,6 +128,9 @@ fn finding(part: &Part<'_>, view: &View, out: &mut Out) {
 /// `failed 2 times in a row; yellow at 2, red at 3`.
 fn arithmetic(mark: &Mark, policy: &Policy) -> String {
     let times = |n: u32| if n == 1 { "once".to_owned() } else { format!("{n} times in a row") };
+    if mark.held {
+        return "nothing counts while it is held".to_owned();
+    }
     let did = match mark.outcome.word {
         Word::Pass => format!("passed {}", times(mark.passes)),
         Word::Fail | Word::Unknown(Blame::Target) => format!("failed {}", times(mark.failing)),
