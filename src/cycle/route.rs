@@ -188,12 +188,12 @@ impl Route<'_> {
 }
 
 fn title(turn: Turn, change: &Change) -> Clean {
-    let level = change.level.status();
+    let (level, whose) = (change.level.status(), change.key.shown());
     match turn {
-        Turn::Open | Turn::Raise | Turn::FollowUp => clean!("{level}: {}: {}", change.key, change.said),
-        Turn::Lower => clean!("now {level}: {}: {}", change.key, change.said),
-        Turn::Remind => clean!("still {level}: {}: {}", change.key, change.said),
-        Turn::Resolve => clean!("resolved: {}: {}", change.key, change.said),
-        Turn::Event => clean!("{}: {}", change.key, change.said),
+        Turn::Open | Turn::Raise | Turn::FollowUp => clean!("{level}: {whose}: {}", change.said),
+        Turn::Lower => clean!("now {level}: {whose}: {}", change.said),
+        Turn::Remind => clean!("still {level}: {whose}: {}", change.said),
+        Turn::Resolve => clean!("resolved: {whose}: {}", change.said),
+        Turn::Event => clean!("{whose}: {}", change.said),
     }
 }

@@ -2,5 +2,6 @@
 
 mod config;
 mod imports;
+mod readme;
 mod stories;
 mod support;
