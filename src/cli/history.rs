@@ -88,14 +88,7 @@ pub fn run(args: &Args, session: &mut Session) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn show(
-    entries: &[Entry],
-    more: bool,
-    view: &View,
-    since: Timestamp,
-    check: Option<&str>,
-    session: &mut Session,
-) {
+fn show(entries: &[Entry], more: bool, view: &View, since: Timestamp, check: Option<&str>, session: &mut Session) {
     let (now, zone) = (view.now, &view.config.zone);
     if entries.is_empty() {
         let what = check.map_or_else(|| "nothing but quiet cycles".to_owned(), |check| format!("nothing of {check}"));

@@ -64,7 +64,7 @@ pub(super) fn none_yet() -> Failure {
 
 impl View {
     /// Reads both. A store that is not there yet is no trouble of its own.
-    pub(super) fn open(session: &Session) -> Result<Self, Failure> {
+    pub(super) fn open(session: &mut Session) -> Result<Self, Failure> {
         let config = session.config()?;
         let policies = config.policies();
         let now = session.host.now().wall;
