@@ -46,6 +46,8 @@ pub struct Before {
     pub recovering: BTreeMap<Key, Timestamp>,
     /// Checks that `when` left out in this cycle.
     pub skipped: BTreeMap<CheckName, Clean>,
+    /// Whether the store takes nothing at present, so that what is known may end where its trouble began.
+    pub unrecorded: bool,
 }
 
 /// One thing that surfaced.
@@ -293,7 +295,7 @@ impl<'a> Bench<'a> {
         let mended = passes && self.open.get(key).is_some_and(|incident| incident.settled);
         let counted = count::counts(mark, policy, observation.at) || mended;
         if counted {
-            count::advance(mark, policy, word, observation.at);
+            count::advance(mark, policy, word, observation.at, self.before.unrecorded);
         }
         mark.bands.clone_from(&seen.bands);
         let (mut level, lead) = count::level(seen, mark, policy);
