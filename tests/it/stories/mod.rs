@@ -3,4 +3,9 @@
 mod dead_gateway;
 mod first_run;
 mod flaky_target;
+mod flapping;
+mod full_disk;
+mod killed;
 mod nothing_looked;
+mod silent_targets;
+mod standing_trouble;
