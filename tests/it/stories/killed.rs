@@ -35,7 +35,6 @@ fn life(step: Step, kills: [usize; 3]) {
         let mut printed = Vec::new();
         for _ in 0..kills {
             let killed = lab.killed_at(step);
-            // What a killed run said outside must be known to the one after it.
             assert!(killed.stdout.is_empty() || step == Step::Printed, "{name}: {killed:?}");
             printed.push(killed);
             lab.pass(1);
@@ -106,7 +105,7 @@ fn no_change_and_no_notice_is_lost_at_any_step() {
 #[test]
 fn killed_again_and_again_in_one_cycle_changes_nothing() {
     for step in [Step::Fetched, Step::Judged, Step::Committed, Step::Delivering] {
-        life(step, [2, 3, 2]);
+        life(step, [0, 3, 2]);
     }
 }
 
