@@ -14,6 +14,7 @@ use crate::facts::{BadName, CheckName, Key, Subject, is_name};
 use crate::judge::{Dependency, Impact, Level};
 use crate::notify::Per;
 use crate::redact::Clean;
+use crate::schedule::Window;
 use crate::settings::{Dur, Size};
 
 /// Where `when` stands: it may look at the other checks.
@@ -35,6 +36,10 @@ pub(super) struct Top {
     pub zone: Option<Zone>,
     /// How often a cycle runs. Schedulers outside must be set to the same.
     pub interval: Dur,
+    /// When cycles run at all, as in `07:00-23:00` or `mon-fri 08:00-18:00`; by default round the clock.
+    pub active_hours: Option<Window>,
+    /// When what is below red waits until they are over, as in `22:00-07:00`; cycles go on. By default never.
+    pub quiet_hours: Option<Window>,
     /// What `run` prints when all is well and nothing is new; agent runtimes differ in what they swallow. May be empty.
     pub quiet_token: QuietToken,
     /// Who may own a check, beside `agent` and `human`, which always exist.
@@ -54,6 +59,8 @@ impl Default for Top {
             instance: None,
             zone: None,
             interval: Dur::mins(15),
+            active_hours: None,
+            quiet_hours: None,
             quiet_token: QuietToken("HEARTBEAT_OK".to_owned()),
             owners: BTreeSet::new(),
             include: Vec::new(),

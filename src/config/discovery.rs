@@ -14,6 +14,7 @@ const HEAD: &str = r#"# What Pulsecheck looks at and whom it tells. Written by `
 
 #interval = "15m"              # how often a cycle runs; the scheduler outside must be set to the same
 #zone = "Europe/Berlin"        # for times that people read; by default the system's
+#quiet_hours = "22:00-07:00"   # when what is below red waits for the morning
 #quiet_token = "HEARTBEAT_OK"  # printed when all is well and nothing is new
 "#;
 

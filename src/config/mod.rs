@@ -32,6 +32,7 @@ use crate::judge::Policy;
 use crate::kinds::{AnyCheck, AnyKind, KINDS};
 use crate::notify::{AnyChannel, NOTIFIERS};
 use crate::redact::Clean;
+use crate::schedule::Window;
 
 use common::OwnKeys;
 use dispatch::Registry;
@@ -54,6 +55,10 @@ pub struct Config {
     pub zone: TimeZone,
     /// How often a cycle runs.
     pub interval: Duration,
+    /// When cycles run at all, in the zone; none means round the clock.
+    pub active_hours: Option<Window>,
+    /// When notices below red wait until it is over, in the zone; none means never.
+    pub quiet_hours: Option<Window>,
     /// What `run` prints when all is well and nothing is new.
     pub quiet_token: String,
     /// Everybody who can own a check; `agent` and `human` are always among them.
@@ -180,11 +185,15 @@ fn put_together(
         let policy = policy::channel_policy(&written_channel.keys, channel.doc());
         channels.insert(name.clone(), Channel { name, channel, policy });
     }
+    let zone = top.zone.as_ref().map_or_else(|| system_zone(host), |zone| zone.0.clone());
+    let in_zone = |window: Option<Window>| window.map(|window| window.in_zone(&zone));
     Some(Config {
         source: Found::Nowhere,
         files: sources.iter().map(|source| source.name.clone()).filter(|name| name != Path::new("")).collect(),
         instance: top.instance.as_ref().map_or_else(host_name, |instance| Clean::new(&instance.0)),
-        zone: top.zone.as_ref().map_or_else(|| system_zone(host), |zone| zone.0.clone()),
+        active_hours: in_zone(top.active_hours),
+        quiet_hours: in_zone(top.quiet_hours),
+        zone,
         interval: top.interval.get(),
         quiet_token: top.quiet_token.0.clone(),
         owners: top.owners.iter().map(common::Name::clean).chain(["agent", "human"].map(Clean::new)).collect(),

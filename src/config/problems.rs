@@ -137,7 +137,8 @@ impl Problems {
         // A tab has no width that could be known, so it is shown as one space: the marks stay below their place.
         let line = text.get(start..end)?.trim_end_matches('\r').replace('\t', " ");
         let unchanged = Clean::new(&line).as_str() == line;
-        let mark = problem.span.start - start..(problem.span.end.min(end) - start).min(line.len());
+        let from = problem.span.start - start;
+        let mark = from..problem.span.end.min(end).saturating_sub(start).clamp(from, line.len().max(from));
         let file = problem.file.display().to_string();
         (unchanged && problem.shows_source()).then_some(Excerpt { file, line, line_number, column, mark })
     }

@@ -118,6 +118,7 @@ fn a_whole_config_is_read() {
         instance = "den"
         zone = "America/Los_Angeles"
         interval = "5m"
+        quiet_hours = "22:00-07:00"
         owners = ["ops"]
         [limits]
         fetch = "20s"
@@ -159,6 +160,9 @@ fn a_whole_config_is_read() {
     assert_eq!(config.instance.as_str(), "den");
     assert_eq!(config.zone.iana_name(), Some("America/Los_Angeles"));
     assert_eq!(config.interval, Duration::from_mins(5));
+    let night = "2026-03-20T23:00:00-07:00".parse().unwrap();
+    assert!(config.quiet_hours.as_ref().unwrap().contains(night), "in the config's zone");
+    assert!(config.active_hours.is_none());
     assert_eq!(config.quiet_token, "HEARTBEAT_OK");
     assert_eq!(config.files, [PathBuf::from("main.toml"), PathBuf::from("more.toml")]);
     assert_eq!(config.owners.iter().map(Clean::as_str).collect::<Vec<_>>(), ["agent", "human", "ops"]);
@@ -605,4 +609,25 @@ fn the_schema_in_the_tree_is_that_of_the_types() {
         crate::host::files::replace(&made, is.as_bytes(), 0o644).unwrap();
     }
     assert!(is == there, "run `pulsecheck schema config > schemas/config.schema.json` (made: {})", made.display());
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(96))]
+    /// However a config is broken, it is read to the end and what is said of it can be shown.
+    #[test]
+    fn no_config_breaks_the_reader(cuts in proptest::collection::vec((0..4_000_usize, 0..12_usize, "[\\PC\n\t\"'\\[\\]={}.]{0,4}"), 1..6)) {
+        let mut text: Vec<char> = switched_on(DEFAULT).lines().filter(|line| !line.starts_with('#'))
+            .flat_map(|line| line.chars().chain(['\n'])).collect();
+        for (at, gone, new) in cuts {
+            let at = at % text.len();
+            let end = (at + gone).min(text.len());
+            text.splice(at..end, new.chars());
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(problems) = load(&text) {
+            proptest::prop_assert!(!problems.list().is_empty());
+            proptest::prop_assert!(!problems.render(true, 80).is_empty());
+            proptest::prop_assert!(problems.render(false, 80).starts_with("x.toml"));
+        }
+    }
 }

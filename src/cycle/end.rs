@@ -203,7 +203,7 @@ impl End<'_> {
             instance: &self.config.instance,
             cycle: &self.id,
             now: at,
-            quiet_until: None,
+            quiet_until: self.config.quiet_hours.as_ref().and_then(|hours| hours.ends_after(at)),
         };
         let notices = route.address(&mut judged);
         let frame = Frame {

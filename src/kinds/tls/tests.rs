@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::facts::Code;
+use crate::facts::{Blame, Code};
 use crate::host::tls::Presented;
 use crate::kinds::testing;
 

@@ -289,13 +289,13 @@ async fn document(cx: &Cx, file: &str, deadline: Instant) -> Result<Value, Unrea
 
 fn parse_file(path: &Path) -> Result<Value, Unread> {
     let (bytes, cut) = files::read(path, MAX_BYTES).map_err(|unread| match unread.code.as_str() {
-        "missing" => Unread::target("token_file_missing", clean!("`{}` is not there", path.display())),
+        "missing" => Unread::target("token_file_missing", clean!("{} is not there", files::shown(path))),
         _ => unread,
     })?;
     if cut {
-        return Err(Unread::blind("too_large", clean!("`{}` is larger than 1 MiB", path.display())));
+        return Err(Unread::blind("too_large", clean!("{} is larger than 1 MiB", files::shown(path))));
     }
-    remote::json(&bytes).map_err(|why| Unread::blind("bad_token", clean!("`{}` is {why}", path.display())))
+    remote::json(&bytes).map_err(|why| Unread::blind("bad_token", clean!("{} is {why}", files::shown(path))))
 }
 
 /// The facts of every token in a document.
