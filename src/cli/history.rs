@@ -160,6 +160,11 @@ impl View {
     }
 }
 
+/// The same entry, of a finding.
+fn of(entry: Entry, key: &Key) -> Entry {
+    Entry { check: Some(key.check.to_string()), subject: Some(key.subject.to_string()), ..entry }
+}
+
 /// Makes entries of rows.
 struct Make<'a> {
     view: &'a View,
@@ -184,10 +189,6 @@ impl Make<'_> {
             delivery: None,
             by: None,
         }
-    }
-
-    fn of(&self, entry: Entry, key: &Key) -> Entry {
-        Entry { check: Some(key.check.to_string()), subject: Some(key.subject.to_string()), ..entry }
     }
 
     /// Cycles that were not quiet; those in a row that brought nothing new are one entry.
@@ -222,23 +223,25 @@ impl Make<'_> {
 
     fn change(&self, at: Timestamp, cycle: &str, change: &Change) -> Entry {
         let lasted = at.duration_since(change.since);
-        let (what, prefix) = match &change.what {
-            What::Opened => ("opened", String::new()),
-            What::Raised => ("raised", String::new()),
-            What::Lowered => ("lowered", String::new()),
-            What::Renewed => ("renewed", String::new()),
-            What::Flapping => ("flapping", String::new()),
-            What::Surfaced => ("surfaced", String::new()),
-            What::Closed(how) => ("closed", closed(*how, lasted)),
-            What::Withdrawn => ("withdrawn", String::new()),
-            What::Fact(_) => ("changed", String::new()),
-            What::Removed => ("removed", String::new()),
-            What::Deed(_) => ("surfaced", String::new()),
+        let what = match &change.what {
+            What::Opened => "opened",
+            What::Raised => "raised",
+            What::Lowered => "lowered",
+            What::Renewed => "renewed",
+            What::Flapping => "flapping",
+            What::Closed(_) => "closed",
+            What::Withdrawn => "withdrawn",
+            What::Fact(_) => "changed",
+            What::Removed => "removed",
+            What::Surfaced | What::Deed(_) => "surfaced",
         };
-        let said = if prefix.is_empty() { change.said.to_string() } else { format!("{prefix}; was: {}", change.said) };
+        let said = match &change.what {
+            What::Closed(how) => format!("{}; was: {}", closed(*how, lasted), change.said),
+            _ => change.said.to_string(),
+        };
         let lasted_s = matches!(change.what, What::Closed(_)).then_some(lasted.as_secs());
         let level = Some(change.level).filter(|level| *level >= Level::Yellow).map(Level::status);
-        let entry = self.of(self.entry(at, 2, what, said), &change.key);
+        let entry = of(self.entry(at, 2, what, said), &change.key);
         let code = change.code.as_ref().map(ToString::to_string);
         Entry { level, code, lasted_s, cycle: Some(cycle.to_owned()), ..entry }
     }
@@ -246,18 +249,18 @@ impl Make<'_> {
     /// The beginning and the end of an incident that was never said.
     fn incident(&self, it: &IncidentView) -> Vec<Entry> {
         let incident = &it.incident;
-        let of = |at, what, said, lasted_s| Entry {
+        let make = |at, what, said, lasted_s| Entry {
             level: Some(incident.level.status()),
             code: Some(incident.code.to_string()),
             incident: Some(incident.id.clone()),
             lasted_s,
-            ..self.of(self.entry(at, 2, what, said), &incident.key)
+            ..of(self.entry(at, 2, what, said), &incident.key)
         };
-        let opened = of(incident.opened, "opened", unsaid(incident), None);
+        let opened = make(incident.opened, "opened", unsaid(incident), None);
         let ended = it.closed.map(|(at, how)| {
             let lasted = at.duration_since(incident.opened);
             let how = how.map_or_else(|| after(lasted), |how| closed(how, lasted));
-            of(at, "closed", format!("{how}; was: {}", incident.said), Some(lasted.as_secs()))
+            make(at, "closed", format!("{how}; was: {}", incident.said), Some(lasted.as_secs()))
         });
         std::iter::once(opened).chain(ended).collect()
     }
@@ -270,7 +273,7 @@ impl Make<'_> {
         let entry =
             Entry { code: log.code.clone(), cycle: Some(log.cycle.clone()), ..self.entry(log.at, 1, what, said) };
         match &log.key {
-            Some(key) => self.of(entry, key),
+            Some(key) => of(entry, key),
             None => entry,
         }
     }
@@ -278,7 +281,7 @@ impl Make<'_> {
     pub(super) fn notice(&self, it: &NoticeView) -> Entry {
         let said = format!("{}: {}: {}", it.channel, delivery(it, self.view), it.notice.title);
         let level = Some(it.notice.level).filter(|level| *level >= Level::Yellow).map(Level::status);
-        let entry = self.of(self.entry(it.created, 0, "notice", said), &it.notice.key);
+        let entry = of(self.entry(it.created, 0, "notice", said), &it.notice.key);
         Entry { level, channel: Some(it.channel.clone()), delivery: Some(it.state.clone()), ..entry }
     }
 
@@ -297,7 +300,7 @@ impl Make<'_> {
         let entry = Entry { by: Some(deed.by.to_string()), ..self.entry(deed.at, 2, what, said) };
         match &deed.covers {
             Covers::Check(check) => Entry { check: Some(check.to_string()), ..entry },
-            Covers::Finding(key) => self.of(entry, key),
+            Covers::Finding(key) => of(entry, key),
             Covers::Tag(_) => entry,
         }
     }
@@ -324,8 +327,9 @@ fn closed(how: Closing, lasted: SignedDuration) -> String {
 pub(super) fn delivery(it: &NoticeView, view: &View) -> String {
     let (now, zone) = (view.now, &view.config.zone);
     let at = |at: Option<Timestamp>| at.map_or_else(String::new, |at| format!(" {}", moment(at, now, zone)));
-    let tries = u64::try_from(it.attempts).unwrap_or(0);
-    let tried = if tries == 0 { String::new() } else { format!(" after {}", count(tries, "attempt", "attempts")) };
+    let attempts = u64::try_from(it.attempts).unwrap_or(0);
+    let tried =
+        if attempts == 0 { String::new() } else { format!(" after {}", count(attempts, "attempt", "attempts")) };
     let why = it.why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
     match it.state.as_str() {
         "due" => format!("waits{tried}{why}"),

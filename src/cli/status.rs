@@ -23,6 +23,7 @@ pub struct Args {
 }
 
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the contract's names")]
 struct Status<'a> {
     at: String,
     host: &'a str,

@@ -172,26 +172,30 @@ impl Stand<'_> {
         }
     }
 
-    /// Whether a parent holds it, and which, where that is known.
-    pub(super) fn held(&self) -> Option<Option<&CheckName>> {
-        let by = self.incident.and_then(|incident| match &incident.muted {
-            Some(Mute::Held(parent)) => Some(parent),
+    /// Whether a parent holds it.
+    pub(super) fn is_held(&self) -> bool {
+        let muted = self.incident.is_some_and(|incident| matches!(incident.muted, Some(Mute::Held(_))));
+        muted || self.mark.is_some_and(|mark| mark.held)
+    }
+
+    /// The parent that holds it, where that is known: it is written down with incidents alone.
+    fn parent(&self) -> Option<&CheckName> {
+        match (self.incident.and_then(|incident| incident.muted.as_ref()), self.policy) {
+            (Some(Mute::Held(parent)), _) => Some(parent),
+            (_, Some(policy)) => match policy.depends_on.as_slice() {
+                [only] => Some(&only.check),
+                _ => None,
+            },
             _ => None,
-        });
-        let only = self.policy.and_then(|policy| match policy.depends_on.as_slice() {
-            [parent] => Some(&parent.check),
-            _ => None,
-        });
-        (by.is_some() || self.mark.is_some_and(|mark| mark.held)).then_some(by.or(only))
+        }
     }
 
     /// What holds its notices back, one fragment each.
     pub(super) fn asides(&self, moment: impl Fn(Timestamp) -> String) -> Vec<String> {
         let mut said = Vec::new();
-        match self.held() {
-            Some(Some(parent)) => said.push(format!("held while {parent} is down")),
-            Some(None) => said.push("held while what it needs is down".to_owned()),
-            None => {}
+        if self.is_held() {
+            let parent = self.parent().map_or("what it needs", CheckName::as_str);
+            said.push(format!("held while {parent} is down"));
         }
         if let Some(ack) = self.incident.and_then(|incident| incident.ack.as_ref()) {
             let why = if ack.why.is_empty() { String::new() } else { format!(": {}", ack.why.quoted()) };
@@ -282,6 +286,7 @@ pub(super) struct AckRow<'a> {
 
 /// A finding, for programs.
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of one row of the contract")]
 pub(super) struct FindingRow<'a> {
     check: &'a str,
     subject: &'a str,
@@ -325,7 +330,7 @@ impl<'a> FindingRow<'a> {
             red_at: stand.policy.and_then(|policy| policy.red),
             settled: mark.is_some_and(|mark| mark.outcome.settled),
             flapping: mark.is_some_and(|mark| mark.flapping),
-            held: stand.held().is_some(),
+            held: stand.is_held(),
             incident: incident.map(|incident| incident.id.as_str()),
             ack: incident.and_then(|incident| incident.ack.as_ref()).map(|ack| AckRow {
                 level: ack.level.status(),

