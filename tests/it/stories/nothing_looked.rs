@@ -11,7 +11,7 @@ fn no_checks_is_not_all_right() {
     let mut lab = Lab::with("instance = \"lab\"\n");
     let report = lab.cycle().expect("yellow", true, &[&own("checks")]);
     let item = &report["top_3"][0];
-    assert_eq!(item["item"], "pulsecheck/checks: no check is configured, so nothing is known");
+    assert_eq!(item["item"], "pulsecheck checks: no check is configured, so nothing is known");
     assert_eq!(item["action"], "configure a check: pulsecheck init");
     lab.next().expect("yellow", false, &[&own("checks")]);
 }
@@ -23,7 +23,7 @@ fn checks_that_can_not_look_are_not_all_right() {
     let report = lab.cycle().expect("yellow", true, &["api", &own("checks")]);
     let said = report["top_3"][0]["item"].as_str().unwrap();
     assert!(said.contains("NOT_SET_ANYWHERE"), "it names what is missing: {said}");
-    assert_eq!(report["top_3"][1]["item"], "pulsecheck/checks: none of 1 checks could look, so nothing is known");
+    assert_eq!(report["top_3"][1]["item"], "pulsecheck checks: none of 1 checks could look, so nothing is known");
     assert_eq!(target.take().len(), 0, "without its token it doesn't ask");
 }
 
