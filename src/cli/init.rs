@@ -31,7 +31,7 @@ pub fn run(args: &Args, session: &mut Session) -> Result<Exit, Failure> {
     }
     let text = config::render_init(&session.host);
     if args.print {
-        session.out.text(&text);
+        session.out.bytes(text.as_bytes());
         return Ok(Exit::Done);
     }
     let path: PathBuf = match &session.config {

@@ -10,7 +10,9 @@ mod people;
 mod run;
 mod schema;
 mod status;
+mod table;
 mod validate;
+mod view;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -94,7 +96,7 @@ enum Command {
     Notify(notify::Args),
     /// Run a job and record how it went.
     Exec(exec::Args),
-    /// Print a JSON Schema: of the config, the report, the notices.
+    /// Print a JSON Schema: of the config, the report, the notices, or what a `--json` prints.
     Schema(schema::Args),
     /// Print a completion script for a shell.
     Completions {

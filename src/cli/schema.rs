@@ -19,6 +19,12 @@ enum Of {
     Report,
     /// What webhooks and commands are sent.
     Notice,
+    /// What `status --json` prints.
+    Status,
+    /// What `history --json` prints.
+    History,
+    /// What `explain --json` prints.
+    Explain,
 }
 
 /// Prints it.
@@ -30,6 +36,9 @@ pub fn run(args: &Args, session: &mut Session) -> Result<Exit, Failure> {
         }
         Of::Report => session.out.text(report::SCHEMA),
         Of::Notice => session.out.text(notify::body::SCHEMA),
+        Of::Status => session.out.text(super::status::SCHEMA),
+        Of::History => session.out.text(super::history::SCHEMA),
+        Of::Explain => session.out.text(super::explain::SCHEMA),
     }
     Ok(Exit::Done)
 }

@@ -7,10 +7,7 @@ use crate::support::Lab;
 
 fn blocks(language: &str) -> Vec<String> {
     let page = fs::read_to_string("README.md").unwrap();
-    page.split(&format!("```{language}\n"))
-        .skip(1)
-        .map(|rest| rest.split("```").next().unwrap().to_owned())
-        .collect()
+    page.split(&format!("```{language}\n")).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
 
 #[test]

@@ -7,5 +7,6 @@ mod flapping;
 mod full_disk;
 mod killed;
 mod nothing_looked;
+mod people;
 mod silent_targets;
 mod standing_trouble;
