@@ -41,10 +41,35 @@ impl Clock {
     }
 }
 
+/// How long a machine has been up before the time at which a test's clock starts can only be made up: long enough that it
+/// is no negative time, however far in the past a test begins.
+const MADE_UP: SignedDuration = SignedDuration::from_hours(100 * 365 * 24);
+
 fn boot_time(shift: SignedDuration) -> Duration {
     let read = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let since = SignedDuration::new(read.tv_sec, i32::try_from(read.tv_nsec).unwrap_or(0));
-    // A test's clock that starts in the future has been up for that long; one in the past keeps the real time.
-    let moved = since.checked_add(shift).filter(|moved| moved.is_positive()).unwrap_or(since);
-    moved.unsigned_abs()
+    if shift.is_zero() {
+        return since.unsigned_abs();
+    }
+    // Both clocks of a test are moved alike: a difference between them would be a clock that was set.
+    let moved = since.checked_add(shift).and_then(|moved| moved.checked_add(MADE_UP));
+    moved.filter(|moved| moved.is_positive()).unwrap_or(since).unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_that_passes_for_a_test_passes_on_both_clocks() {
+        let machine = Clock::machine().now();
+        for years in [-30, -1, 1, 30] {
+            let begins = machine.wall + SignedDuration::from_hours(years * 365 * 24);
+            let before = Clock::starting_at(begins).now();
+            let after = Clock::starting_at(begins + SignedDuration::from_mins(15)).now();
+            let boot = SignedDuration::try_from(after.boot.checked_sub(before.boot).unwrap()).unwrap();
+            let apart = after.wall.duration_since(before.wall) - boot;
+            assert!(apart.abs() < SignedDuration::from_secs(30), "{years}: {apart}");
+        }
+    }
 }
