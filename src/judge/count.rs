@@ -57,8 +57,9 @@ pub(super) fn start_anew(mark: &mut Mark) {
     mark.passes = 0;
 }
 
-/// The level, and the reason that leads to it.
-pub(super) fn level<'a>(seen: &'a Seen, mark: &Mark, policy: &Policy) -> (Level, Option<&'a Reason>) {
+/// The level, and the reason that leads to it. A settled fail of what is red already (`was_red`) is asked no second time to
+/// be confirmed, and stays red also after a gap has set the counters back.
+pub(super) fn level<'a>(seen: &'a Seen, mark: &Mark, policy: &Policy, was_red: bool) -> (Level, Option<&'a Reason>) {
     let Some(gravest) = seen.reasons.first() else { return (Level::Ok, None) };
     let by_count = if policy.red.is_some_and(|red| mark.failing >= red) {
         Level::Red
@@ -67,7 +68,8 @@ pub(super) fn level<'a>(seen: &'a Seen, mark: &Mark, policy: &Policy) -> (Level,
     } else {
         Level::Logged
     };
-    let by_itself = if gravest.confirmed && policy.red.is_some() {
+    let stays = was_red && gravest.settled && gravest.word == Word::Fail;
+    let by_itself = if (gravest.confirmed || stays) && policy.red.is_some() {
         Level::Red
     } else if gravest.settled {
         Level::Yellow
