@@ -1,3 +1,4 @@
 //! One file a story; each is what a user would see.
 
+mod certificates;
 mod first_run;
