@@ -2,3 +2,5 @@
 
 mod certificates;
 mod first_run;
+mod job_outputs;
+mod nagios;
