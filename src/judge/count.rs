@@ -57,11 +57,13 @@ pub(super) fn start_anew(mark: &mut Mark) {
     mark.passes = 0;
 }
 
-/// The level, and the reason that leads to it. A settled fail of what is red already (`was_red`) is asked no second time to
-/// be confirmed, and stays red also after a gap has set the counters back.
+/// The level, and the reason that leads to it. What is red already (`was_red`) and goes on failing stays red: a gap sets the
+/// counters back, not the trouble, and a settled fail is asked no second time to be confirmed.
 pub(super) fn level<'a>(seen: &'a Seen, mark: &Mark, policy: &Policy, was_red: bool) -> (Level, Option<&'a Reason>) {
     let Some(gravest) = seen.reasons.first() else { return (Level::Ok, None) };
-    let by_count = if policy.red.is_some_and(|red| mark.failing >= red) {
+    let fails = |word| matches!(word, Word::Fail | Word::Unknown(Blame::Target));
+    let goes_on = |red| was_red && fails(seen.word()) && mark.window.not_ok() >= red;
+    let by_count = if policy.red.is_some_and(|red| mark.failing >= red || goes_on(red)) {
         Level::Red
     } else if mark.not_ok >= policy.yellow {
         Level::Yellow
@@ -80,8 +82,7 @@ pub(super) fn level<'a>(seen: &'a Seen, mark: &Mark, policy: &Policy, was_red: b
         (by_itself, Some(gravest))
     } else {
         // The streak brought it here: the reason of that streak leads, not a settled lesser one beside it.
-        let streak =
-            seen.reasons.iter().find(|reason| matches!(reason.word, Word::Fail | Word::Unknown(Blame::Target)));
+        let streak = seen.reasons.iter().find(|reason| fails(reason.word));
         (by_count, streak.or(Some(gravest)))
     }
 }

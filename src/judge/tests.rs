@@ -260,6 +260,19 @@ fn what_is_settled_and_red_stays_red_over_gaps() {
 }
 
 #[test]
+fn what_is_red_and_goes_on_failing_stays_red_over_a_gap() {
+    let mut story = Story::of(&["site"]);
+    for _ in 0..3 {
+        story.next(vec![fail("site")]);
+    }
+    for hours in [10, 0, 0, 10, 10] {
+        let judged = story.after(CYCLE + SignedDuration::from_hours(hours), vec![fail("site")]);
+        assert_eq!(judged.status(), Level::Red);
+        assert!(!turns(&judged).iter().any(|(_, what)| matches!(what, What::Lowered | What::Raised)), "{judged:?}");
+    }
+}
+
+#[test]
 fn a_new_certificate_that_is_less_bad_is_lowered_at_once() {
     let mut story = Story::of(&["cert"]);
     said_once(&story.next(vec![expired("aa", true)]), "cert", &What::Opened);
