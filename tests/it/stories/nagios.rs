@@ -31,26 +31,64 @@ fn plugins_are_checks() {
     }
     let site = Http::ok("hello");
     let port = site.addr().port();
-    let (config, asked) = (
-        [
-            plugin("web", &format!("check_http -H 127.0.0.1 -p {port} -s hello")),
-            plugin("port", &format!("check_tcp -H 127.0.0.1 -p {port}")),
-            plugin("procs", "check_procs -w 1: -c 1:"),
-            plugin("age", "check_file_age -w 3000000000 -c 3000000000 -f stamp"),
-            plugin("disk", "check_disk -w 0% -c 0% -p /"),
-        ],
-        "[check.full]\nkind = \"rule\"\nexpr = \"checks['disk'].facts['/'] > 0 && checks['web'].facts['time'] < 60\"\nsays = \"never\"\n",
-    );
-    let mut lab = Lab::with(&config.concat());
-    lab.write("stamp", "x");
-    println!("{asked}");
+    let rule = |name: &str, expr: &str| {
+        format!(
+            "[check.{name}]\nkind = \"rule\"\nexpr = '{expr}'\nsays = \"{name}\"\nweight = \"warn\"\nsettled = true\n"
+        )
+    };
+    // What the plugins measure are facts like any others: of the first rule nothing is to be heard, of the second all.
+    let measured = [
+        "checks.web.facts.time < 60.0 && checks.web.facts.size > 5.0",
+        "checks.port.facts.time < 60.0",
+        "checks.procs.facts.procs >= 1.0",
+        "checks.age.facts.age < 3000000000.0 && checks.age.facts.size == 1.0",
+        "checks.disk.facts[\"/\"] > 0.0",
+    ]
+    .join(" && ");
+    let config = [
+        plugin("web", &format!("check_http -H 127.0.0.1 -p {port} -s hello")),
+        plugin("port", &format!("check_tcp -H 127.0.0.1 -p {port}")),
+        plugin("procs", "check_procs -w 1: -c 1:"),
+        plugin("age", "check_file_age -w 3000000000 -c 3000000000 -f STAMP"),
+        plugin("disk", "check_disk -w 0% -c 0% -p /"),
+        rule("unmeasured", &format!("!({measured})")),
+    ]
+    .concat();
+    let mut lab = Lab::new();
+    let stamp = lab.write("stamp", "x");
+    let config = config.replace("STAMP", stamp.to_str().unwrap());
+    lab.config(&config);
     lab.cycle().quiet();
-    println!("{}", lab.run(&["explain", "disk"]).stdout);
-    println!("{}", lab.run(&["explain", "web", "--json"]).stdout);
+    lab.config(&(config.clone() + &rule("measured", &measured)));
+    lab.next().expect("yellow", true, &["measured"]);
+
+    // What they find is told in their words: a failure, warnings, and that one can't tell.
+    let config = [
+        plugin("web", &format!("check_http -H 127.0.0.1 -p {port} -s hello")),
+        plugin("age", "check_file_age -w 1 -c 3000000000 -f STAMP"),
+        plugin("disk", "check_disk -w 101% -c 0% -p /"),
+        plugin("procs", "check_procs --no-such-option"),
+    ];
+    let mut lab = Lab::new();
+    let stamp = lab.write("stamp", "x");
+    let an_hour_ago = std::fs::metadata(&stamp).unwrap().modified().unwrap() - std::time::Duration::from_secs(3_600);
+    std::fs::File::options().write(true).open(&stamp).unwrap().set_modified(an_hour_ago).unwrap();
+    lab.config(&config.concat().replace("STAMP", stamp.to_str().unwrap()));
     site.answer(Answer::With(500, "text/plain", "broken".to_owned()));
-    for _ in 0..3 {
-        println!("{}", lab.next().stdout);
+    lab.cycle().quiet();
+    let report = lab.next().expect("yellow", true, &["age", "disk", "procs"]);
+    let items: Vec<&str> =
+        report["top_3"].as_array().unwrap().iter().map(|item| item["item"].as_str().unwrap()).collect();
+    for (item, said) in items.iter().zip([
+        "age: exit status 1: \"FILE_AGE WARNING: ",
+        "disk: exit status 1: \"DISK WARNING - free space: / ",
+        "procs: exit status 3: \"",
+    ]) {
+        assert!(item.starts_with(said), "{items:?}");
     }
+    let report = lab.next().expect("red", true, &["procs", "web", "age"]);
+    let said = report["top_3"][1]["item"].as_str().unwrap();
+    assert!(said.starts_with("web: exit status 2: \"HTTP CRITICAL: HTTP/1.1 500"), "{said}");
 }
 
 /// What a caller in the manner of Nagios makes of an exit status and the first line: it reads nothing else.
