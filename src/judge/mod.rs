@@ -298,7 +298,8 @@ impl<'a> Bench<'a> {
             count::advance(mark, policy, word, observation.at, self.before.unrecorded);
         }
         mark.bands.clone_from(&seen.bands);
-        let (mut level, lead) = count::level(seen, mark, policy);
+        let was_red = self.open.get(key).is_some_and(|incident| incident.level == Level::Red);
+        let (mut level, lead) = count::level(seen, mark, policy, was_red);
         mark.outcome = count::outcome(word, lead);
         mark.since = if passes { None } else { mark.since.or(Some(observation.at)) };
         if mark.flapping {
