@@ -152,7 +152,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// The name of a fact, snake_case with its unit where it has one (`days_left`, `size_bytes`).
+/// The name of a fact, `snake_case` with its unit where it has one (`days_left`, `size_bytes`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct FactName(Cow<'static, str>);
@@ -181,7 +181,7 @@ impl fmt::Display for FactName {
     }
 }
 
-/// A short, stable, snake_case word for one kind of trouble (`expired`, `connect_timeout`): documented by the kind.
+/// A short, stable, `snake_case` word for one kind of trouble (`expired`, `connect_timeout`): documented by the kind.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Code(Cow<'static, str>);
@@ -426,7 +426,7 @@ impl Facts {
         match &mut fact.value {
             Value::Real(x) if !x.is_finite() => return,
             Value::Text(text) if text.as_str().len() > MAX_TEXT_BYTES => {
-                *text = Clean::text(text.as_str(), MAX_TEXT_BYTES)
+                *text = Clean::text(text.as_str(), MAX_TEXT_BYTES);
             }
             Value::Set(members) if members.len() > MAX_SET_MEMBERS => {
                 if let Some(first_out) = members.iter().nth(MAX_SET_MEMBERS).cloned() {

@@ -12,6 +12,7 @@ use crate::steps::{Step, reached};
 
 /// How to run.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub struct Args {
     /// Commit nothing, move no offset, tell nobody: only print what a cycle would say.
     #[arg(long)]

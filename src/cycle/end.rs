@@ -91,7 +91,7 @@ impl End<'_> {
         reached(self.host, Step::Delivered);
         // A lease that can't be given back runs out by itself.
         let _runs_out = store.release(lease);
-        Ok(self.ran(worded, None, undelivered))
+        Ok(ran(worded, None, undelivered))
     }
 
     /// Judges and writes down, in one transaction.
@@ -150,7 +150,7 @@ impl End<'_> {
             let deliver = Deliver { config: self.config, host: self.host, deadline: end, report };
             undelivered = deliver.unrecorded(&reds, &head).await.undelivered;
         }
-        self.ran(worded, Some(why), undelivered)
+        ran(worded, Some(why), undelivered)
     }
 
     /// Judges by what is known and keeps nothing.
@@ -159,7 +159,7 @@ impl End<'_> {
         let mut own = self.own(Vec::new());
         own.any_could_look = any_could_look(&self.looked.seen, &before.snapshot, self.looked.not_due);
         let worded = self.word(before, &own, None);
-        self.ran(worded, None, Vec::new())
+        ran(worded, None, Vec::new())
     }
 
     /// What the cycle knows of its own side.
@@ -268,22 +268,6 @@ impl End<'_> {
         skipped.chain(store).collect()
     }
 
-    fn ran(self, worded: Worded, away: Option<Clean>, undelivered: Vec<Clean>) -> Ran {
-        let Worded { judged, report, json, .. } = worded;
-        let status = judged.status();
-        Ran {
-            status,
-            quiet: status < Level::Yellow && judged.changes.is_empty() && away.is_none(),
-            news: !judged.changes.is_empty() || !judged.reminders.is_empty() || away.is_some(),
-            logged: judged.logged,
-            changes: judged.changes,
-            report,
-            json,
-            away,
-            undelivered,
-        }
-    }
-
     /// At most hourly, although nothing can be written down: the time of a file that is there already can be set even on a
     /// full disk. Where not even that can be done, the first cycle of each hour speaks.
     fn may_say_unrecorded(&self) -> bool {
@@ -366,5 +350,22 @@ fn held_to_schema(report: &Report) -> Result<String, String> {
     match serde_json::from_str::<Report>(&scrubbed) {
         Ok(_) => Ok(scrubbed.into_owned()),
         Err(_) => Err("a secret stood where it can't be taken out".to_owned()),
+    }
+}
+
+/// What a cycle came to, for who asked for it.
+fn ran(worded: Worded, away: Option<Clean>, undelivered: Vec<Clean>) -> Ran {
+    let Worded { judged, report, json, .. } = worded;
+    let status = judged.status();
+    Ran {
+        status,
+        quiet: status < Level::Yellow && judged.changes.is_empty() && away.is_none(),
+        news: !judged.changes.is_empty() || !judged.reminders.is_empty() || away.is_some(),
+        logged: judged.logged,
+        changes: judged.changes,
+        report,
+        json,
+        away,
+        undelivered,
     }
 }

@@ -234,11 +234,8 @@ fn tally(judged: &Judged) -> String {
 fn listed(names: impl Iterator<Item = String>, limit: usize) -> String {
     let all: Vec<String> = names.collect();
     let more = all.len().saturating_sub(limit);
-    let mut text = all.into_iter().take(limit).collect::<Vec<_>>().join(", ");
-    if more > 0 {
-        text.push_str(&format!(", +{more} more"));
-    }
-    text
+    let text = all.into_iter().take(limit).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{text}, +{more} more") } else { text }
 }
 
 /// Cut to a number of characters, the cut marked with `…`.
