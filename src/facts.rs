@@ -135,6 +135,16 @@ impl Key {
     pub fn new(check: &CheckName, subject: &Subject) -> Self {
         Self { check: check.clone(), subject: subject.clone() }
     }
+
+    /// The key in a sentence: `secrets /etc/key`, `nightly`. In commands and dedup keys it is `check/subject`.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        if self.subject.is_none() || self.subject.as_str() == self.check.as_str() {
+            self.check.to_string()
+        } else {
+            format!("{} {}", self.check, self.subject)
+        }
+    }
 }
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -132,6 +132,7 @@ impl End<'_> {
     /// The store can't commit: what was seen is judged by what is known, and what is red is said, at most hourly.
     pub async fn away(self, mut before: Before, why: Clean) -> Ran {
         before.cycle.clone_from(&self.id);
+        before.unrecorded = true;
         let mut own = self.own(vec![("store_away", why.clone())]);
         own.any_could_look = any_could_look(&self.looked.seen, &before.snapshot, self.looked.not_due);
         let head = clean!("nothing could be committed: {why}");

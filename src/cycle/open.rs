@@ -52,7 +52,12 @@ pub(super) async fn open(
 ) -> Result<Kept, CannotRun> {
     let folder = &host.paths.state;
     if options.dry {
-        return Ok(Kept::Dry { reader: Reader::open(folder).ok() });
+        return match Reader::open(folder) {
+            Ok(reader) => Ok(Kept::Dry { reader: Some(reader) }),
+            // What a run would refuse, it would not say "all is well" of.
+            Err(error @ store::Error::Db(Trouble::NewerSchema { .. })) => Err(CannotRun::Store(error)),
+            Err(_) => Ok(Kept::Dry { reader: None }),
+        };
     }
     let now = host.now().wall;
     let Opened { mut store, events } = match Store::open(folder, now) {
@@ -95,13 +100,14 @@ fn away(error: store::Error, folder: &Path) -> Result<Kept, CannotRun> {
 
 fn store_said(event: &store::StoreEvent) -> Option<(&'static str, Clean)> {
     match event {
-        store::StoreEvent::StartedAnew { aside, why, restored } => {
+        // Short enough for an item of the report, of which the end tells what is lost.
+        store::StoreEvent::StartedAnew { aside, restored, .. } => {
             let back = restored.map_or_else(
                 || "acks, silences and incidents are lost".to_owned(),
                 |at| format!("acks, silences and incidents are back as of {at:.0}"),
             );
-            let aside = aside.display();
-            Some(("store_started_anew", clean!("the database was damaged ({why}), lies in {aside} now; {back}")))
+            let aside = aside.file_name().unwrap_or_default().to_string_lossy();
+            Some(("store_started_anew", clean!("the damaged database was set aside as {aside}; {back}")))
         }
         store::StoreEvent::CopyUnusable { .. } | store::StoreEvent::Migrated { .. } => None,
     }

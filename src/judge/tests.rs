@@ -143,6 +143,19 @@ fn three_looks_by_hand_in_ten_seconds_page_nobody() {
 }
 
 #[test]
+fn a_gap_in_which_nothing_could_be_kept_takes_no_red_away() {
+    let mut story = Story::of(&["api"]);
+    story.next(vec![fail("api")]);
+    story.next(vec![fail("api")]);
+    story.before.unrecorded = true;
+    let kept = story.before.clone();
+    for cycles in [1, 4, 400] {
+        story.before = kept.clone();
+        assert_eq!(story.after(CYCLE * cycles, vec![fail("api")]).status(), Level::Red, "{cycles} cycles later");
+    }
+}
+
+#[test]
 fn a_gap_of_four_intervals_starts_the_counters_anew_and_keeps_the_incident() {
     let mut story = Story::of(&["api"]);
     story.next(vec![fail("api")]);
@@ -233,6 +246,53 @@ fn one_timeout_in_the_yellow_weeks_does_not_make_it_red() {
     red.confirmed = settled_fails(&red, story.before.snapshot.get(&name("cert")), |_| false);
     said_once(&story.next(vec![red]), "cert", &What::Raised);
     said_once(&story.next(vec![days(89.0)]), "cert", &What::Closed(Closing::Passed));
+}
+
+/// What a look at something that has expired says; the second look is taken only of what is not red yet.
+fn expired(fingerprint: &str, confirmed: bool) -> Observation {
+    let mut seen = with("cert", Weight::Fail, true);
+    seen.findings[0].episode = Some(Clean::new(fingerprint));
+    if confirmed {
+        seen.confirmed = settled_fails(&seen, None, |_| false);
+    }
+    seen
+}
+
+#[test]
+fn what_is_settled_and_red_stays_red_over_gaps() {
+    let mut story = Story::of(&["cert"]);
+    said_once(&story.next(vec![expired("aa", true)]), "cert", &What::Opened);
+    for hours in [0, 10, 0, 200, 10] {
+        let judged = story.after(CYCLE + SignedDuration::from_hours(hours), vec![expired("aa", false)]);
+        quiet(&judged);
+        assert_eq!(judged.status(), Level::Red);
+    }
+    // Nor does a look that saw nothing help it down.
+    quiet(&story.next(vec![timeout("cert")]));
+    quiet(&story.next(vec![expired("aa", false)]));
+}
+
+#[test]
+fn what_is_red_and_goes_on_failing_stays_red_over_a_gap() {
+    let mut story = Story::of(&["site"]);
+    for _ in 0..3 {
+        story.next(vec![fail("site")]);
+    }
+    for hours in [10, 0, 0, 10, 10] {
+        let judged = story.after(CYCLE + SignedDuration::from_hours(hours), vec![fail("site")]);
+        assert_eq!(judged.status(), Level::Red);
+        assert!(!turns(&judged).iter().any(|(_, what)| matches!(what, What::Lowered | What::Raised)), "{judged:?}");
+    }
+}
+
+#[test]
+fn a_new_certificate_that_is_less_bad_is_lowered_at_once() {
+    let mut story = Story::of(&["cert"]);
+    said_once(&story.next(vec![expired("aa", true)]), "cert", &What::Opened);
+    let mut short = with("cert", Weight::Warn, true);
+    short.findings[0].episode = Some(Clean::new("bb"));
+    said_once(&story.next(vec![short.clone()]), "cert", &What::Lowered);
+    quiet(&story.next(vec![short]));
 }
 
 #[test]

@@ -63,7 +63,9 @@ pub(super) fn take(
         incident.lower = 0;
     } else if counted {
         incident.lower = incident.lower.saturating_add(1);
-        if incident.lower >= LOWER_AFTER && incident.level == Level::Red {
+        // Another certificate, another token: what was red about the one before is over.
+        let another = outcome.episode.is_some() && incident.episode.is_some() && outcome.episode != incident.episode;
+        if (incident.lower >= LOWER_AFTER || another) && incident.level == Level::Red {
             incident.level = Level::Yellow;
             incident.level_since = now;
             incident.reminders = 0;

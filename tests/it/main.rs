@@ -11,5 +11,6 @@
 mod config;
 mod hostile;
 mod imports;
+mod readme;
 mod stories;
 mod support;
