@@ -125,6 +125,10 @@ fn planted_secrets_come_out_nowhere() {
     ));
     let label = planted.made("ghp_", ANY, 36, Some("printed92"));
     printed.push(("printed92".into(), format!("printed92 is slow|{label}=1;2;3")));
+    // What is for a channel stands in a job's output too, long before the channel is told anything.
+    let [path, hook_bearer, hook_header, signing, command] = [(); 5].map(|()| planted.named());
+    printed.push(("printed93".into(), format!("printed93 {hook_bearer} {hook_header}")));
+    printed.push(("printed94".into(), format!("printed94 {signing} {command} /{path}/")));
     for (name, line) in &printed {
         lab.write(&format!("said/{name}"), format!("{line}\n"));
         config += &format!("[check.{name}]\nkind = \"command\"\nshell = \"cat said/{name}; exit 2\"\ncwd = \"~\"\n");
@@ -194,8 +198,6 @@ url = "http://127.0.0.1:9/?api_key={query}"
 
     // Who is told: a webhook with every kind of secret, one that refuses and repeats them, a command.
     let (sink, refuses) = (Http::ok(""), Http::ok(""));
-    let (path, hook_bearer, hook_header) = (planted.named(), planted.named(), planted.named());
-    let (signing, command) = (planted.named(), planted.named());
     let answered = planted.made("xapp-", ANY, 40, None);
     refuses.answer(Answer::With(400, "text/plain", format!("no: {path} {hook_bearer} {answered}")));
     for (name, value) in [
@@ -280,10 +282,10 @@ url = "http://127.0.0.1:9/?api_key={query}"
     heard.0.push(("what a command was told".to_owned(), std::fs::read(lab.path("told")).unwrap()));
 
     let mut out = Vec::new();
-    for (secret, beside) in &planted.0 {
+    for (number, (secret, beside)) in planted.0.iter().enumerate() {
         let places = heard.places_of(secret);
         if !places.is_empty() {
-            out.push(format!("beside {beside:?}: {places:?}"));
+            out.push(format!("secret {number}, beside {beside:?}: {places:?}"));
         }
         if let Some(beside) = beside {
             assert!(
