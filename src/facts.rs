@@ -135,6 +135,16 @@ impl Key {
     pub fn new(check: &CheckName, subject: &Subject) -> Self {
         Self { check: check.clone(), subject: subject.clone() }
     }
+
+    /// The key in a sentence: `secrets /etc/key`, `nightly`. In commands and dedup keys it is `check/subject`.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        if self.subject.is_none() || self.subject.as_str() == self.check.as_str() {
+            self.check.to_string()
+        } else {
+            format!("{} {}", self.check, self.subject)
+        }
+    }
 }
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -142,7 +152,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// The name of a fact, snake_case with its unit where it has one (`days_left`, `size_bytes`).
+/// The name of a fact, `snake_case` with its unit where it has one (`days_left`, `size_bytes`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct FactName(Cow<'static, str>);
@@ -171,7 +181,7 @@ impl fmt::Display for FactName {
     }
 }
 
-/// A short, stable, snake_case word for one kind of trouble (`expired`, `connect_timeout`): documented by the kind.
+/// A short, stable, `snake_case` word for one kind of trouble (`expired`, `connect_timeout`): documented by the kind.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Code(Cow<'static, str>);
@@ -416,7 +426,7 @@ impl Facts {
         match &mut fact.value {
             Value::Real(x) if !x.is_finite() => return,
             Value::Text(text) if text.as_str().len() > MAX_TEXT_BYTES => {
-                *text = Clean::text(text.as_str(), MAX_TEXT_BYTES)
+                *text = Clean::text(text.as_str(), MAX_TEXT_BYTES);
             }
             Value::Set(members) if members.len() > MAX_SET_MEMBERS => {
                 if let Some(first_out) = members.iter().nth(MAX_SET_MEMBERS).cloned() {

@@ -6,11 +6,13 @@ use super::{Exit, Failure, Session};
 use crate::cycle::{self, Options, Ran};
 use crate::judge::Level;
 use crate::report;
+use crate::schedule::Window;
 use crate::settings::Dur;
 use crate::steps::{Step, reached};
 
 /// How to run.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub struct Args {
     /// Commit nothing, move no offset, tell nobody: only print what a cycle would say.
     #[arg(long)]
@@ -24,6 +26,9 @@ pub struct Args {
     /// What to print: `state` always says how things are, `changes` is silent while nothing is new.
     #[arg(long, value_enum, default_value_t = Print::State, value_name = "WHAT")]
     print: Print,
+    /// Started by a scheduler: outside `active_hours` it leaves at once, without a word.
+    #[arg(long)]
+    scheduled: bool,
     /// Wait for another run to end instead of leaving at once; at most this long.
     #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "2m", value_parser = duration)]
     wait: Option<Dur>,
@@ -43,6 +48,10 @@ pub(super) fn duration(text: &str) -> Result<Dur, String> {
 pub async fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
     let config = session.config()?;
     let host = session.host.clone();
+    let asleep = |hours: &Window| !hours.contains(host.now().wall);
+    if args.scheduled && config.active_hours.as_ref().is_some_and(asleep) {
+        return Ok(Exit::Done);
+    }
     let options = Options { dry: args.dry_run, wait: args.wait.map(Dur::get) };
     let ran = {
         let out = RefCell::new(&mut session.out);

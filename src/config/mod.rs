@@ -21,6 +21,7 @@ use jiff::tz::TimeZone;
 pub use common::{ChannelPolicy, Kept, Limits, When};
 pub use discovery::render_init;
 pub use files::{Found, MAX_BYTES, PACKS, find, user_file};
+pub(crate) use nearest::nearest;
 pub use policy::MAX_CHECKS;
 pub use problems::Problems;
 pub use schema::schema;

@@ -254,7 +254,7 @@ impl Deliver<'_> {
                 for row in &batch.rows {
                     store.dead(row, &why, now)?;
                 }
-                said.undelivered.push(self.named(&batch, &why));
+                said.undelivered.push(named(&batch, &why));
             }
             Err(Undelivered::Later { after, said: why }) => {
                 let wait = after.unwrap_or(FIRST_WAIT * (1 << (batch.tries.saturating_sub(1)).min(8)));
@@ -272,16 +272,16 @@ impl Deliver<'_> {
                 if let (Some(after), Some(row)) = (after, batch.rows.first()) {
                     store.hold_channel(&row.channel, later(now, after.min(LONGEST_WAIT)))?;
                 }
-                said.undelivered.push(self.named(&batch, &why));
+                said.undelivered.push(named(&batch, &why));
             }
         }
         Ok(None)
     }
+}
 
-    fn named(&self, batch: &Batch, why: &Clean) -> Clean {
-        let channel = batch.rows.first().map_or("", |row| row.channel.as_str());
-        clean!("{channel}: {why}")
-    }
+fn named(batch: &Batch, why: &Clean) -> Clean {
+    let channel = batch.rows.first().map_or("", |row| row.channel.as_str());
+    clean!("{channel}: {why}")
 }
 
 fn later(now: Timestamp, wait: Duration) -> Timestamp {

@@ -91,7 +91,7 @@ impl End<'_> {
         reached(self.host, Step::Delivered);
         // A lease that can't be given back runs out by itself.
         let _runs_out = store.release(lease);
-        Ok(self.ran(worded, None, undelivered))
+        Ok(ran(worded, None, undelivered))
     }
 
     /// Judges and writes down, in one transaction.
@@ -132,6 +132,7 @@ impl End<'_> {
     /// The store can't commit: what was seen is judged by what is known, and what is red is said, at most hourly.
     pub async fn away(self, mut before: Before, why: Clean) -> Ran {
         before.cycle.clone_from(&self.id);
+        before.unrecorded = true;
         let mut own = self.own(vec![("store_away", why.clone())]);
         own.any_could_look = any_could_look(&self.looked.seen, &before.snapshot, self.looked.not_due);
         let head = clean!("nothing could be committed: {why}");
@@ -149,7 +150,7 @@ impl End<'_> {
             let deliver = Deliver { config: self.config, host: self.host, deadline: end, report };
             undelivered = deliver.unrecorded(&reds, &head).await.undelivered;
         }
-        self.ran(worded, Some(why), undelivered)
+        ran(worded, Some(why), undelivered)
     }
 
     /// Judges by what is known and keeps nothing.
@@ -158,7 +159,7 @@ impl End<'_> {
         let mut own = self.own(Vec::new());
         own.any_could_look = any_could_look(&self.looked.seen, &before.snapshot, self.looked.not_due);
         let worded = self.word(before, &own, None);
-        self.ran(worded, None, Vec::new())
+        ran(worded, None, Vec::new())
     }
 
     /// What the cycle knows of its own side.
@@ -202,7 +203,7 @@ impl End<'_> {
             instance: &self.config.instance,
             cycle: &self.id,
             now: at,
-            quiet_until: None,
+            quiet_until: self.config.quiet_hours.as_ref().and_then(|hours| hours.ends_after(at)),
         };
         let notices = route.address(&mut judged);
         let frame = Frame {
@@ -265,22 +266,6 @@ impl End<'_> {
         });
         let store = own.store.iter().map(|(_, said)| LogRow { what: "store", key: None, said: said.clone() });
         skipped.chain(store).collect()
-    }
-
-    fn ran(self, worded: Worded, away: Option<Clean>, undelivered: Vec<Clean>) -> Ran {
-        let Worded { judged, report, json, .. } = worded;
-        let status = judged.status();
-        Ran {
-            status,
-            quiet: status < Level::Yellow && judged.changes.is_empty() && away.is_none(),
-            news: !judged.changes.is_empty() || !judged.reminders.is_empty() || away.is_some(),
-            logged: judged.logged,
-            changes: judged.changes,
-            report,
-            json,
-            away,
-            undelivered,
-        }
     }
 
     /// At most hourly, although nothing can be written down: the time of a file that is there already can be set even on a
@@ -365,5 +350,22 @@ fn held_to_schema(report: &Report) -> Result<String, String> {
     match serde_json::from_str::<Report>(&scrubbed) {
         Ok(_) => Ok(scrubbed.into_owned()),
         Err(_) => Err("a secret stood where it can't be taken out".to_owned()),
+    }
+}
+
+/// What a cycle came to, for who asked for it.
+fn ran(worded: Worded, away: Option<Clean>, undelivered: Vec<Clean>) -> Ran {
+    let Worded { judged, report, json, .. } = worded;
+    let status = judged.status();
+    Ran {
+        status,
+        quiet: status < Level::Yellow && judged.changes.is_empty() && away.is_none(),
+        news: !judged.changes.is_empty() || !judged.reminders.is_empty() || away.is_some(),
+        logged: judged.logged,
+        changes: judged.changes,
+        report,
+        json,
+        away,
+        undelivered,
     }
 }

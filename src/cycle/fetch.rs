@@ -14,7 +14,7 @@ use crate::clean;
 use crate::clock::Now;
 use crate::config::{Check, When};
 use crate::expr::{Expr, checks_val};
-use crate::facts::{CheckName, Finding, Key, Observation, Subject, Unread, Weight};
+use crate::facts::{Blame, CheckName, Finding, Key, Observation, Subject, Unread, Weight};
 use crate::host::Host;
 use crate::judge::{self, Incident, Level, Snapshot, Standing};
 use crate::kinds::{Cx, Fetched, Memory, Past, Records};
@@ -319,15 +319,56 @@ fn bound(observation: &mut Observation) {
     }
 }
 
-/// Whether at least one check could look: what none could look at is never called all right.
+/// Whether at least one check could look: what none could look at is never called all right. A target that gave no answer
+/// was looked at, unless it is our own network that is down.
 #[must_use]
 pub fn any_could_look(seen: &[Observation], snapshot: &Snapshot, not_due: usize) -> bool {
+    let network_down = judge::network_down(seen).is_some();
     let read = |observation: &Observation| {
-        observation.check.as_str() != CheckName::OWN && !observation.unread.contains_key(&Subject::none())
+        let looked = match observation.unread.get(&Subject::none()).map(|unread| unread.blame) {
+            None => true,
+            Some(Blame::Target) => !network_down || observation.remotes.is_empty(),
+            Some(Blame::Blind | Blame::Ours) => false,
+        };
+        looked && observation.check.as_str() != CheckName::OWN
     };
     seen.iter().any(read)
         || (not_due > 0
             && snapshot.values().any(|standing| {
                 read(&standing.last) && standing.marks.values().any(|m| m.outcome.word.plain() == OutcomeWord::Pass)
             }))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn unread(check: &str, remote: Option<&str>, unread: Unread) -> Observation {
+        let mut seen = Observation::empty(&CheckName::try_from(check).unwrap(), Timestamp::UNIX_EPOCH);
+        seen.remotes.extend(remote.map(|host| (Clean::new(host), false)));
+        seen.unread.insert(Subject::none(), unread);
+        seen
+    }
+
+    #[test]
+    fn a_target_that_is_silent_was_looked_at_unless_the_network_is_ours() {
+        let said = || Clean::new("why");
+        let silent = |check, remote| unread(check, remote, Unread::target("no_answer", said()));
+        let blind = || unread("a", None, Unread::blind("permission_denied", said()));
+        let ours = || unread("a", None, Unread::ours("lanes_busy", said()));
+        let own = Observation::empty(&CheckName::own(), Timestamp::UNIX_EPOCH);
+        let remote = || vec![silent("a", Some("a.net")), silent("b", Some("b.net")), silent("c", Some("c.net"))];
+        for (seen, looked, why) in [
+            (vec![], false, "no checks"),
+            (vec![own, blind(), ours()], false, "none could"),
+            (vec![blind(), silent("b", None)], true, "one is silent"),
+            (vec![silent("b", Some("b.net"))], true, "one is silent far away"),
+            (remote(), false, "all of three hosts are: our network"),
+            (remote().into_iter().chain([silent("d", None)]).collect(), true, "and one on this machine"),
+        ] {
+            assert_eq!(any_could_look(&seen, &Snapshot::new(), 0), looked, "{why}");
+        }
+    }
 }

@@ -188,12 +188,191 @@ impl Route<'_> {
 }
 
 fn title(turn: Turn, change: &Change) -> Clean {
-    let level = change.level.status();
+    let (level, whose) = (change.level.status(), change.key.shown());
     match turn {
-        Turn::Open | Turn::Raise | Turn::FollowUp => clean!("{level}: {}: {}", change.key, change.said),
-        Turn::Lower => clean!("now {level}: {}: {}", change.key, change.said),
-        Turn::Remind => clean!("still {level}: {}: {}", change.key, change.said),
-        Turn::Resolve => clean!("resolved: {}: {}", change.key, change.said),
-        Turn::Event => clean!("{}: {}", change.key, change.said),
+        Turn::Open | Turn::Raise | Turn::FollowUp => clean!("{level}: {whose}: {}", change.said),
+        Turn::Lower => clean!("now {level}: {whose}: {}", change.said),
+        Turn::Remind => clean!("still {level}: {whose}: {}", change.said),
+        Turn::Resolve => clean!("resolved: {whose}: {}", change.said),
+        Turn::Event => clean!("{whose}: {}", change.said),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use jiff::SignedDuration;
+    use proptest::prelude::*;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::config::ChannelPolicy;
+    use crate::facts::{Finding, Observation, Subject, Weight};
+    use crate::host::Host;
+    use crate::judge::{Before, judge};
+    use crate::notify::{AnyChannel, Boxed, Message, NotifierDoc, Outgoing, Per, Receipt, Undelivered};
+
+    const CYCLE: SignedDuration = SignedDuration::from_mins(15);
+    const DOC: NotifierDoc = NotifierDoc { name: "none", about: "", per: Per::Incident, example: "" };
+
+    #[derive(Debug)]
+    struct Nowhere;
+
+    impl AnyChannel for Nowhere {
+        fn doc(&self) -> &'static NotifierDoc {
+            &DOC
+        }
+        fn render(&self, _message: &Message<'_>) -> Outgoing {
+            Outgoing::default()
+        }
+        fn deliver<'a>(
+            &'a self,
+            _outgoing: &'a Outgoing,
+            _host: &'a Host,
+            _deadline: Instant,
+        ) -> Boxed<'a, Result<Receipt, Undelivered>> {
+            Box::pin(async { Ok(Receipt::default()) })
+        }
+    }
+
+    fn channel(name: &str, from: Level) -> (String, Channel) {
+        let policy = ChannelPolicy {
+            from,
+            checks: BTreeSet::new(),
+            tags: BTreeSet::new(),
+            owners: BTreeSet::new(),
+            requires_human: false,
+            per: Per::Incident,
+            max_per_hour: 12,
+        };
+        (name.to_owned(), Channel { name: name.to_owned(), channel: Arc::new(Nowhere), policy })
+    }
+
+    struct Story {
+        before: Before,
+        policies: BTreeMap<CheckName, Policy>,
+        channels: BTreeMap<String, Channel>,
+        instance: Clean,
+        now: Timestamp,
+        quiet_until: Option<Timestamp>,
+    }
+
+    impl Story {
+        fn new() -> Self {
+            let check = CheckName::try_from("api").unwrap();
+            Self {
+                before: Before { cycle: "k".to_owned(), ..Before::default() },
+                policies: BTreeMap::from([(check, Policy::plain(CYCLE))]),
+                channels: BTreeMap::from([channel("all", Level::Yellow), channel("reds", Level::Red)]),
+                instance: Clean::new("box"),
+                now: "2026-03-20T21:30:00Z".parse().unwrap(),
+                quiet_until: None,
+            }
+        }
+
+        fn next(&mut self, fails: bool) -> Vec<Addressed> {
+            self.now += CYCLE;
+            let check = CheckName::try_from("api").unwrap();
+            let mut seen = Observation::empty(&check, self.now);
+            if fails {
+                seen.findings.push(Finding::new("down", Weight::Fail, false, Clean::new("it is down")));
+            }
+            let seen = if self.policies.is_empty() { vec![] } else { vec![seen] };
+            let mut judged = judge(self.before.clone(), seen, &self.policies, self.now);
+            let route = Route {
+                channels: &self.channels,
+                policies: &self.policies,
+                instance: &self.instance,
+                cycle: "k",
+                now: self.now,
+                quiet_until: self.quiet_until,
+            };
+            let notices = route.address(&mut judged);
+            self.before.snapshot = judged.after;
+            self.before.incidents = judged.incidents;
+            notices
+        }
+
+        fn turns(&mut self, fails: bool) -> Vec<(String, Turn, Level)> {
+            self.next(fails).into_iter().map(|a| (a.channel, a.notice.turn, a.notice.level)).collect()
+        }
+    }
+
+    #[test]
+    fn a_channel_hears_of_what_it_wants_and_of_its_end() {
+        let mut story = Story::new();
+        assert_eq!(story.turns(true), vec![]);
+        assert_eq!(story.turns(true), vec![("all".to_owned(), Turn::Open, Level::Yellow)]);
+        assert_eq!(
+            story.turns(true),
+            vec![("all".to_owned(), Turn::Raise, Level::Red), ("reds".to_owned(), Turn::Open, Level::Red)]
+        );
+        assert_eq!(
+            story.turns(false),
+            vec![("all".to_owned(), Turn::Resolve, Level::Red), ("reds".to_owned(), Turn::Resolve, Level::Red)]
+        );
+    }
+
+    #[test]
+    fn a_removed_check_resolves_its_channels_and_is_an_event_to_the_others() {
+        let mut story = Story::new();
+        story.turns(true);
+        story.turns(true);
+        story.policies.clear();
+        assert_eq!(
+            story.turns(true),
+            vec![("all".to_owned(), Turn::Resolve, Level::Yellow)],
+            "the channel for reds never heard of it and wants no yellow"
+        );
+        assert!(story.before.incidents[0].announced.is_empty(), "an ack later resolves nothing twice");
+    }
+
+    #[test]
+    fn quiet_hours_hold_back_what_is_below_red() {
+        let mut story = Story::new();
+        let morning = story.now + SignedDuration::from_hours(8);
+        story.quiet_until = Some(morning);
+        story.next(true);
+        let yellow = story.next(true);
+        assert_eq!(yellow[0].notice.not_before, morning);
+        let red = story.next(true);
+        assert!(red.iter().all(|addressed| addressed.notice.not_before == story.now), "{red:?}");
+    }
+
+    #[test]
+    fn the_key_of_an_incident_is_the_same_for_each_of_its_notices() {
+        let mut story = Story::new();
+        let keys: BTreeSet<String> = [true, true, true, false]
+            .into_iter()
+            .flat_map(|fails| story.next(fails))
+            .map(|addressed| addressed.notice.dedup)
+            .collect();
+        assert_eq!(keys, BTreeSet::from(["box/api".to_owned()]));
+        let key = Key::new(&CheckName::try_from("api").unwrap(), &Subject::new("a/b"));
+        assert_eq!(key.to_string(), "api/a/b");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        /// On each channel: an opening first, never a second one before its resolve, and a resolve only of what was opened.
+        #[test]
+        fn openings_and_resolves_alternate(fails in prop::collection::vec(any::<bool>(), 1..60)) {
+            let mut story = Story::new();
+            let mut open: BTreeMap<String, bool> = BTreeMap::new();
+            for fails in fails {
+                for (channel, turn, _) in story.turns(fails) {
+                    let is_open = open.entry(channel).or_default();
+                    match turn {
+                        Turn::Open => { prop_assert!(!*is_open); *is_open = true; }
+                        Turn::Resolve => { prop_assert!(*is_open); *is_open = false; }
+                        Turn::Event => {}
+                        _ => prop_assert!(*is_open),
+                    }
+                }
+            }
+        }
     }
 }

@@ -429,7 +429,7 @@ mod tests {
         host.env.insert(OsString::from("TZ"), OsString::from("UTC"));
         let command = Command {
             argv: vec!["env".to_owned()],
-            env: vec![("TOKEN".to_owned(), Secret::plain("given"))],
+            env: vec![("TOKEN".to_owned(), Secret::public("given"))],
             max_output_bytes: 10_000,
             ..Command::default()
         };

@@ -20,10 +20,11 @@ pub(super) fn counts(mark: &Mark, policy: &Policy, at: Timestamp) -> bool {
     })
 }
 
-/// Moves the counters by one observation that counts.
-pub(super) fn advance(mark: &mut Mark, policy: &Policy, word: Word, at: Timestamp) {
+/// Moves the counters by one observation that counts. `unrecorded`: what was observed lately could not be kept, so a gap is
+/// no sign that nobody looked.
+pub(super) fn advance(mark: &mut Mark, policy: &Policy, word: Word, at: Timestamp, unrecorded: bool) {
     let gap = policy.every.max(policy.cycle).saturating_mul(GAP_INTERVALS);
-    if mark.counted.is_some_and(|last| at.duration_since(last) >= gap) {
+    if !unrecorded && mark.counted.is_some_and(|last| at.duration_since(last) >= gap) {
         start_anew(mark);
     }
     mark.counted = Some(at);

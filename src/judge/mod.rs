@@ -46,6 +46,8 @@ pub struct Before {
     pub recovering: BTreeMap<Key, Timestamp>,
     /// Checks that `when` left out in this cycle.
     pub skipped: BTreeMap<CheckName, Clean>,
+    /// Whether the store takes nothing at present, so that what is known may end where its trouble began.
+    pub unrecorded: bool,
 }
 
 /// One thing that surfaced.
@@ -293,7 +295,7 @@ impl<'a> Bench<'a> {
         let mended = passes && self.open.get(key).is_some_and(|incident| incident.settled);
         let counted = count::counts(mark, policy, observation.at) || mended;
         if counted {
-            count::advance(mark, policy, word, observation.at);
+            count::advance(mark, policy, word, observation.at, self.before.unrecorded);
         }
         mark.bands.clone_from(&seen.bands);
         let was_red = self.open.get(key).is_some_and(|incident| incident.level == Level::Red);
@@ -583,17 +585,23 @@ fn flaps(mark: Option<&Mark>, said: &Clean) -> Clean {
     crate::clean!("{turns} turns in {of} observations: {said}")
 }
 
-/// When all hosts beyond this machine failed to connect, three or more, it is our network: their checks learn nothing, and
-/// `pulsecheck` has a finding. That one is transient, unlike its others: a cable comes back by itself.
-fn own_network(mut seen: Vec<Observation>, now: Timestamp) -> Vec<Observation> {
+/// How many hosts beyond this machine were tried, if there were three or more and none could be connected to: then it is our
+/// own network.
+#[must_use]
+pub fn network_down(seen: &[Observation]) -> Option<usize> {
     let mut reached: BTreeMap<&Clean, bool> = BTreeMap::new();
     for (host, connected) in seen.iter().flat_map(|observation| &observation.remotes) {
         *reached.entry(host).or_default() |= connected;
     }
-    if reached.len() < NETWORK_HOSTS || reached.values().any(|connected| *connected) {
-        return seen;
-    }
-    let said = crate::clean!("none of {} remote hosts could be reached: it is this machine's network", reached.len());
+    let down = reached.len() >= NETWORK_HOSTS && !reached.values().any(|connected| *connected);
+    down.then_some(reached.len())
+}
+
+/// When all hosts beyond this machine failed to connect, three or more, it is our network: their checks learn nothing, and
+/// `pulsecheck` has a finding. That one is transient, unlike its others: a cable comes back by itself.
+fn own_network(mut seen: Vec<Observation>, now: Timestamp) -> Vec<Observation> {
+    let Some(tried) = network_down(&seen) else { return seen };
+    let said = crate::clean!("none of {tried} remote hosts could be reached: it is this machine's network");
     for observation in seen.iter_mut().filter(|observation| !observation.remotes.is_empty()) {
         for unread in observation.unread.values_mut().filter(|unread| unread.blame == Blame::Target) {
             *unread = Unread::ours("own_network", unread.said.clone());

@@ -106,7 +106,7 @@ pub fn requires_human(items: &[Ranked], incidents: &[Incident]) -> bool {
 }
 
 fn words(key: &Key, said: &Clean) -> Clean {
-    crate::clean!("{key}: {said}")
+    crate::clean!("{}: {said}", key.shown())
 }
 
 fn standing(incident: &Incident, policy: Option<&Policy>, streak: u32, reach: u32, now: Timestamp) -> Ranked {

@@ -143,6 +143,19 @@ fn three_looks_by_hand_in_ten_seconds_page_nobody() {
 }
 
 #[test]
+fn a_gap_in_which_nothing_could_be_kept_takes_no_red_away() {
+    let mut story = Story::of(&["api"]);
+    story.next(vec![fail("api")]);
+    story.next(vec![fail("api")]);
+    story.before.unrecorded = true;
+    let kept = story.before.clone();
+    for cycles in [1, 4, 400] {
+        story.before = kept.clone();
+        assert_eq!(story.after(CYCLE * cycles, vec![fail("api")]).status(), Level::Red, "{cycles} cycles later");
+    }
+}
+
+#[test]
 fn a_gap_of_four_intervals_starts_the_counters_anew_and_keeps_the_incident() {
     let mut story = Story::of(&["api"]);
     story.next(vec![fail("api")]);

@@ -77,7 +77,7 @@ pub(super) fn take(
         incident.said = outcome.said.clone();
         incident.settled = outcome.settled;
         if outcome.episode.is_some() {
-            incident.episode = outcome.episode.clone();
+            incident.episode.clone_from(&outcome.episode);
         }
     }
     None

@@ -20,8 +20,6 @@ pub mod tcp;
 mod testing;
 pub mod tls;
 pub mod token;
-#[cfg(test)]
-mod trial;
 mod words;
 
 use std::collections::BTreeMap;

@@ -137,14 +137,14 @@ argv = ["/usr/local/bin/page-me", "--from", "pulsecheck"]
     ) -> Result<Receipt, Undelivered> {
         let deadline = Instant::now().checked_add(settings.timeout.0).map_or(deadline, |own| own.min(deadline));
         let mut env: Vec<(String, Secret)> =
-            settings.env.iter().map(|(name, value)| (name.clone(), Secret::plain(value))).collect();
+            settings.env.iter().map(|(name, value)| (name.clone(), Secret::public(value))).collect();
         for (name, at) in &settings.secret_env {
             let value = host.secret(at).await.map_err(|unread| Undelivered::later(unread.said))?;
             env.push((name.clone(), value));
         }
         // A subject is somebody else's text; a NUL can't be in it, the gate took it out, but an argument list that the
         // kernel refuses would lose the notice.
-        let word = |value: &str| Secret::plain(&value.replace('\0', ""));
+        let word = |value: &str| Secret::public(&value.replace('\0', ""));
         env.extend(outgoing.beside.iter().map(|(name, value)| ((*name).to_owned(), word(value))));
         let mut argv = settings.argv.clone();
         if let Some(program) = argv.first_mut().filter(|program| program.starts_with("~/")) {

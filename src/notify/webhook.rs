@@ -149,10 +149,10 @@ secret = "env:PULSECHECK_HOOK_SECRET"
         let (url, target) = target(settings, host).await?;
         let now = host.now().wall;
         let mut headers = vec![
-            ("content-type".to_owned(), Secret::plain(outgoing.content_type)),
-            ("user-agent".to_owned(), Secret::plain(concat!("pulsecheck/", env!("CARGO_PKG_VERSION")))),
-            ("webhook-id".to_owned(), Secret::plain(&outgoing.id)),
-            ("webhook-timestamp".to_owned(), Secret::plain(&now.as_second().to_string())),
+            ("content-type".to_owned(), Secret::public(outgoing.content_type)),
+            ("user-agent".to_owned(), Secret::public(concat!("pulsecheck/", env!("CARGO_PKG_VERSION")))),
+            ("webhook-id".to_owned(), Secret::public(&outgoing.id)),
+            ("webhook-timestamp".to_owned(), Secret::public(&now.as_second().to_string())),
         ];
         let mut signatures = Vec::new();
         for at in [&settings.secret, &settings.previous_secret].into_iter().flatten() {
@@ -162,14 +162,14 @@ secret = "env:PULSECHECK_HOOK_SECRET"
             signatures.push(sign(&key, &outgoing.id, now, &outgoing.body));
         }
         if !signatures.is_empty() {
-            headers.push(("webhook-signature".to_owned(), Secret::plain(&signatures.join(" "))));
+            headers.push(("webhook-signature".to_owned(), Secret::public(&signatures.join(" "))));
         }
         if let Some(at) = &settings.bearer {
             let token = secret(host, at).await?;
             headers.push(("authorization".to_owned(), Secret::new(&format!("Bearer {}", token.expose()))));
         }
         for (name, value) in &settings.headers {
-            headers.push((name.to_ascii_lowercase(), Secret::plain(value)));
+            headers.push((name.to_ascii_lowercase(), Secret::public(value)));
         }
         for (name, at) in &settings.secret_headers {
             headers.push((name.to_ascii_lowercase(), secret(host, at).await?));
@@ -388,12 +388,12 @@ mod tests {
     #[test]
     fn a_signature_is_the_one_that_the_specifications_libraries_make() {
         // The vector that the reference libraries of Standard Webhooks test themselves with.
-        let key = signing_key(&Secret::plain("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).unwrap();
+        let key = signing_key(&Secret::public("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).unwrap();
         let at = Timestamp::from_second(1_614_265_330).unwrap();
         let signature = sign(&key, "msg_p5jXN8AQM9LWM0D4loKWxJek", at, br#"{"test": 2432232314}"#);
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
-        assert_eq!(signing_key(&Secret::plain("plain text")).unwrap(), b"plain text");
-        assert_eq!(signing_key(&Secret::plain("whsec_!!!")), None);
+        assert_eq!(signing_key(&Secret::public("plain text")).unwrap(), b"plain text");
+        assert_eq!(signing_key(&Secret::public("whsec_!!!")), None);
     }
 
     #[test]
@@ -531,7 +531,7 @@ mod tests {
             let at = header(request, "webhook-timestamp").unwrap().parse().unwrap();
             let at = Timestamp::from_second(at).unwrap();
             assert!(host.now().wall.duration_since(at).as_secs() < 60);
-            let new = signing_key(&Secret::plain("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).unwrap();
+            let new = signing_key(&Secret::public("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).unwrap();
             let both = [&new[..], b"the key before that"].map(|key| sign(key, &outgoing.id, at, &outgoing.body));
             assert_eq!(header(request, "webhook-signature"), Some(&*both.join(" ")));
         }

@@ -187,7 +187,7 @@ impl Secret {
     /// Wraps a value that is no secret itself but stands where secrets do (a header's or a variable's value): it shows
     /// itself nowhere, and the gate is not told, so the same word elsewhere stays readable.
     #[must_use]
-    pub fn plain(value: &str) -> Self {
+    pub fn public(value: &str) -> Self {
         Self(Box::from(value))
     }
     /// The value, for the one place that hands it over.
@@ -507,7 +507,7 @@ mod tests {
         assert_eq!(clean("kn0wn\u{200b}/Së\u{1b}[1mcret+value\t77"), "[redacted:secret]");
         assert_eq!(clean("pat stays, as does abc"), "pat stays, as does abc");
         let _ = Secret::new("abc");
-        let _ = Secret::plain("application/x-not-a-secret");
+        let _ = Secret::public("application/x-not-a-secret");
         assert_eq!(clean("abc application/x-not-a-secret"), "abc application/x-not-a-secret");
     }
 

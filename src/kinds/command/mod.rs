@@ -279,7 +279,7 @@ async fn command(settings: &Settings, cx: &Cx) -> Result<spawn::Command, Unread>
     }
     let mut env = Vec::new();
     for (name, value) in &settings.env {
-        env.push((name.clone(), Secret::plain(value)));
+        env.push((name.clone(), Secret::public(value)));
     }
     for (name, at) in &settings.secret_env {
         env.push((name.clone(), cx.host.secret(at).await?));

@@ -357,7 +357,7 @@ fn validate_headers(settings: &Settings, report: &mut dyn FnMut(&str, String)) {
 async fn request(settings: &Settings, cx: &Cx) -> Result<Request, Unread> {
     let mut headers = Vec::new();
     for (name, value) in &settings.headers {
-        headers.push((name.clone(), Secret::plain(value)));
+        headers.push((name.clone(), Secret::public(value)));
     }
     for (name, at) in &settings.secret_headers {
         headers.push((name.clone(), cx.host.secret(at).await?));

@@ -14,7 +14,7 @@ use crate::clean;
 use crate::facts::{Blame, Edge, Facts, Finding, Scale, Subject, Unit, Unread, Weight, Worse};
 use crate::host::accounts::Accounts;
 use crate::host::procs::{Process as Row, ProcessState};
-use crate::host::{files, mounts};
+use crate::host::{files, identity, mounts};
 use crate::settings::{Dur, Pattern, Size};
 use crate::words::{count, size, span};
 
@@ -286,12 +286,11 @@ enum PidFile {
 
 impl Files {
     fn read(self) -> Result<Seen, Unread> {
-        let boot_id = files::read(&self.proc.join("sys/kernel/random/boot_id"), 64).ok();
         Ok(Seen {
             pid_file: self.pid_file.as_deref().map(pid_file).transpose()?,
             accounts: self.etc.as_deref().map(Accounts::read).transpose()?.unwrap_or_default(),
             hidden: !rustix::process::geteuid().is_root() && hides(&self.proc),
-            boot_id: boot_id.map(|(bytes, _)| String::from_utf8_lossy(&bytes).trim().to_owned()),
+            boot_id: identity::boot_id(&self.proc),
         })
     }
 }

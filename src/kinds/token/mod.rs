@@ -379,8 +379,8 @@ async fn introspect(
 ) -> Result<Value, Unread> {
     let token = cx.host.secret(at).await?;
     let mut headers = vec![
-        ("content-type".to_owned(), Secret::plain("application/x-www-form-urlencoded")),
-        ("accept".to_owned(), Secret::plain("application/json")),
+        ("content-type".to_owned(), Secret::public("application/x-www-form-urlencoded")),
+        ("accept".to_owned(), Secret::public("application/json")),
     ];
     if let Some(at) = &settings.bearer {
         let bearer = cx.host.secret(at).await?;

@@ -2,7 +2,16 @@
 
 mod bad_input;
 mod certificates;
+mod dead_gateway;
 mod first_run;
+mod flaky_target;
+mod flapping;
+mod full_disk;
 mod job_outputs;
+mod killed;
 mod nagios;
+mod nothing_looked;
+mod people;
 mod secrets;
+mod silent_targets;
+mod standing_trouble;
