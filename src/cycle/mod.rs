@@ -108,6 +108,7 @@ pub async fn run(
     reached(host, Step::Leased);
     let id = cycle_id(now.wall);
     let before = open::known(&kept, host);
+    host.learn(&config.secrets).await;
     let taken = if options.dry { spool::Taken::default() } else { spool_of(host) };
     let looked = look_at_all(config, host, &before, &taken, (now, begun), progress).await;
     reached(host, Step::Fetched);

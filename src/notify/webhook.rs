@@ -195,10 +195,7 @@ async fn target(settings: &Settings, host: &Host) -> Result<(String, String), Un
         (Some(url), _) => parse_url(url).map_err(never)?,
         (None, Some(at)) => {
             let url = secret(host, at).await?;
-            let url =
-                parse_url(url.expose()).map_err(|said| Undelivered::later(clean!("the URL at `{at}`: {said}")))?;
-            learn_parts(&url);
-            url
+            parse_url(url.expose()).map_err(|said| Undelivered::later(clean!("the URL at `{at}`: {said}")))?
         }
         (None, None) => return Err(never("no URL".to_owned())),
     };
@@ -207,17 +204,6 @@ async fn target(settings: &Settings, host: &Host) -> Result<(String, String), Un
         (name, _) => name.unwrap_or_default().to_owned(),
     };
     Ok((url.into(), target))
-}
-
-/// Tells the gate what of a secret URL is the secret, since servers repeat the path without the rest: path and query as a
-/// whole, and those parts of them that are no words.
-fn learn_parts(url: &Url) {
-    const NO_WORD: usize = 16;
-    let query = url.query().unwrap_or_default();
-    let parts = url.path().split('/').chain(query.split(['&', '='])).filter(|part| part.len() >= NO_WORD);
-    for part in parts.chain([url.path(), query].into_iter().filter(|whole| whole.len() >= NO_WORD)) {
-        let _known = Secret::new(part);
-    }
 }
 
 /// A secret; one that can't be read now may be readable later, and the notice waits for that.
@@ -331,16 +317,6 @@ fn wait(value: &str, now: Timestamp) -> Option<Duration> {
 mod tests {
     use super::super::tests::channel;
     use super::*;
-
-    #[test]
-    fn a_secret_url_is_known_by_its_parts() {
-        learn_parts(
-            &Url::parse("https://hooks.example.net/v1/hooks/Zk3qPw7nXr5tLm2vBd9s?thread=Qn6yHc8wJf4gRt2kVb7x").unwrap(),
-        );
-        let said =
-            Clean::new("POST /v1/hooks/Zk3qPw7nXr5tLm2vBd9s: thread Qn6yHc8wJf4gRt2kVb7x is unknown to v1/hooks");
-        assert_eq!(said.as_str(), "POST [redacted:secret]: thread [redacted:secret] is unknown to v1/hooks");
-    }
 
     #[test]
     fn settings_that_contradict_each_other_are_refused() {

@@ -230,7 +230,7 @@ url = "http://127.0.0.1:9/?api_key={query}"
     assert!(planted.0.len() >= 40, "{}", planted.0.len());
 
     let mut held = None;
-    for round in 0..4 {
+    for round in 0..3 {
         lab.pass(15);
         heard.ran(&lab, &["run", "--dry-run"]);
         let ran = heard.ran(&lab, &["run", "--pretty"]);
