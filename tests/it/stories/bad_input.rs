@@ -136,6 +136,7 @@ fn read_only(lab: &Lab, args: &[&str]) -> Option<Ran> {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "what is not tested is said")]
 fn a_state_folder_that_cannot_be_written_is_said_and_red_is_said_all_the_same() {
     let (site, sink) = (Http::ok("hello"), Http::ok(""));
     let mut lab = Lab::with(&format!(

@@ -1,6 +1,8 @@
 //! Certificates run out: each threshold is said once, a bad connection is not a bad certificate, and what is wrong with a
 //! chain is told apart.
 
+#![expect(clippy::format_push_string, reason = "a config is put together as it is read, piece by piece")]
+
 use jiff::SignedDuration;
 use serde_json::Value;
 

@@ -1,5 +1,7 @@
 //! Jobs that end well and leave nothing of worth, and the wrapper that records them without being in their way.
 
+#![expect(clippy::format_push_string, reason = "a config is put together as it is read, piece by piece")]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Command, ExitStatus, Stdio};
 

@@ -1,5 +1,7 @@
 //! Forty secrets are planted wherever text comes in; none of them is in any byte that is printed, sent or stored.
 
+#![expect(clippy::format_push_string, reason = "a config is put together as it is read, piece by piece")]
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -73,6 +75,7 @@ impl Heard {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
 fn planted_secrets_come_out_nowhere() {
     let (mut lab, mut planted, mut heard) = (Lab::new(), Planted::default(), Heard::default());
     let mut config = "[limits]\ndelivery = \"1s\"\n".to_owned();
