@@ -18,6 +18,8 @@ pub mod system;
 pub mod tcp;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 pub mod token;
 mod words;

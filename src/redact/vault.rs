@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
 use super::{Span, plain};
@@ -68,7 +68,12 @@ fn finder(version: usize) -> Option<Arc<AhoCorasick>> {
             forms(part, &mut wanted);
         }
     }
-    let finder = AhoCorasick::builder().match_kind(MatchKind::Standard).build(&wanted).ok().map(Arc::new);
+    // A secret of invisible characters leaves nothing without them, and nothing is found everywhere and for ever.
+    wanted.retain(|form| form.chars().count() >= MIN_CHARS);
+    // A DFA of a secret that repeats itself (`aaaa…`) takes the square of its length to build.
+    let mut builder = AhoCorasick::builder();
+    builder.match_kind(MatchKind::Standard).kind(Some(AhoCorasickKind::ContiguousNFA));
+    let finder = builder.build(&wanted).ok().map(Arc::new);
     let mut built = FINDER.write().unwrap_or_else(PoisonError::into_inner);
     if built.0 < version {
         *built = (version, finder.clone());
@@ -184,5 +189,15 @@ mod tests {
         let mut wanted = BTreeSet::new();
         forms("abcd", &mut wanted);
         assert_eq!(wanted, BTreeSet::from(["abcd".to_owned()]));
+    }
+
+    #[test]
+    fn a_secret_that_nobody_could_see_is_not_found_everywhere() {
+        for invisible in ["\u{200b}", "\0"] {
+            learn(&invisible.repeat(6));
+        }
+        let mut spans = Vec::new();
+        find("between two letters stands nothing", &mut spans);
+        assert_eq!(spans, []);
     }
 }

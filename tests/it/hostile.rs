@@ -64,7 +64,7 @@ const ROWS: &[(&str, &str, &str)] = &[
 /// Puts something at a path.
 type Put = fn(&Path);
 
-/// What may lie there, and whether a look at it can be well.
+/// What may lie there.
 const CASES: &[(&str, Put)] = &[
     ("missing", |_| {}),
     ("a FIFO that nobody writes", |path| {
