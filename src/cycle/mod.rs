@@ -109,6 +109,7 @@ pub async fn run(
     let now = host.now();
     let id = cycle_id(now.wall);
     let before = open::known(&kept, host);
+    host.learn(&config.secrets).await;
     let (taken, spool_unread) = spool_of(host, options.dry, deadline).await;
     let must_remember = matches!(kept, Kept::Open { .. });
     let looked = look_at_all(config, host, (&before, &taken), (now, begun), must_remember, progress).await;
