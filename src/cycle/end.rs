@@ -23,10 +23,8 @@ use crate::kinds::pulsecheck::{self, Own};
 use crate::redact::{self, Clean};
 use crate::report::{self, Frame, Report};
 use crate::steps::{Step, reached};
+use crate::store::outbox::REFUSALS;
 use crate::store::{self, Committed, Counts, CycleRow, Lease, LogRow, OutboxRow, Store};
-
-/// A channel that refused this often in a row is in trouble.
-const REFUSALS: i64 = 3;
 
 /// What the end of a cycle rests on.
 pub(super) struct End<'a> {
@@ -184,7 +182,8 @@ impl End<'_> {
             let why = view.why.unwrap_or_else(|| Clean::new("no reason is known"));
             if view.dead > 0 {
                 own.dead.insert(name, clean!("{} given up in the last day: {why}", view.dead));
-            } else if view.refused_in_a_row >= REFUSALS {
+            } else if view.waiting > 0 && view.refused_in_a_row >= REFUSALS {
+                // With nothing left to be tried, no success could ever end it.
                 own.failing.insert(name, why);
             }
         }

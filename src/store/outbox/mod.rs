@@ -19,6 +19,8 @@ use fold::{Step, Waiting};
 
 /// Undelivered rows that are kept.
 pub const MAX_WAITING: i64 = 1_000;
+/// A channel that refused this often in a row is in trouble.
+pub const REFUSALS: i64 = 3;
 /// How old a notice gets before it is dropped; a resolve is not.
 pub const MAX_AGE: SignedDuration = SignedDuration::from_hours(24);
 /// Bytes of a receipt or of a reason.
@@ -215,30 +217,29 @@ fn fold_queue(conn: &Connection, channel: &str, dedup: &str, now: Timestamp) -> 
     Ok(folded)
 }
 
-/// Drops what is too old or too much; resolves last. What was dropped is said, and resolves of what was never said go too.
+/// The order in which notices are dropped when there are too many: resolves last, so that what was announced is resolved;
+/// before a channel that takes its notices one that has long refused them; the lowest level first, the oldest of it first.
+/// A word for a level that this build does not know counts as the highest.
+const LEAST_FIRST: &str = "turn = 'resolve',
+    channel IN (SELECT name FROM channels WHERE refused_in_a_row >= ?3) DESC,
+    CASE level WHEN 'ok' THEN 0 WHEN 'logged' THEN 1 WHEN 'yellow' THEN 2 ELSE 3 END, id";
+
+/// Drops what is too old or too much, the least of it first ([`LEAST_FIRST`]). What was dropped is said, and resolves of
+/// what was never said go too.
 fn hold_to_size(conn: &Connection, now: Timestamp) -> rusqlite::Result<Vec<Clean>> {
     let free = "state = 'due' AND coalesce(claimed_until_ms <= ?1, true)";
-    let ids = |sql: &str, bound: i64| -> rusqlite::Result<Vec<(i64, String, String)>> {
-        conn.prepare_cached(sql)?
-            .query_map([ms(now), bound], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+    let ids = |rest: &str, params: &[i64]| -> rusqlite::Result<Vec<(i64, String, String)>> {
+        conn.prepare_cached(&format!("SELECT id, channel, dedup FROM outbox WHERE {free} {rest}"))?
+            .query_map(rusqlite::params_from_iter(params), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
             .collect()
     };
     let oldest = ms(now.checked_sub(MAX_AGE).unwrap_or(now));
-    let old = ids(
-        &format!(
-            "SELECT id, channel, dedup FROM outbox WHERE {free} AND turn <> 'resolve'
-             AND max(created_ms, not_before_ms) < ?2 ORDER BY id"
-        ),
-        oldest,
-    )?;
+    let old = ids("AND turn <> 'resolve' AND max(created_ms, not_before_ms) < ?2 ORDER BY id", &[ms(now), oldest])?;
     let mut said = drop_rows(conn, &old, now, &format!("older than {} hours", MAX_AGE.as_hours()))?;
     let waiting: i64 =
         conn.prepare_cached("SELECT count(*) FROM outbox WHERE state = 'due'")?.query_row([], |row| row.get(0))?;
     if waiting > MAX_WAITING {
-        let much = ids(
-            &format!("SELECT id, channel, dedup FROM outbox WHERE {free} ORDER BY turn = 'resolve', id LIMIT ?2"),
-            waiting - MAX_WAITING,
-        )?;
+        let much = ids(&format!("ORDER BY {LEAST_FIRST} LIMIT ?2"), &[ms(now), waiting - MAX_WAITING, REFUSALS])?;
         said.extend(drop_rows(conn, &much, now, &format!("more than {MAX_WAITING} waited"))?);
     }
     Ok(said)
@@ -833,6 +834,44 @@ mod tests {
         assert_eq!(store.channels(at(2)).unwrap()["chat"].waiting, 1_000);
         let due = store.claim(Which::All, at(2), at(3), 2_000).unwrap().due;
         assert_eq!((due.len(), due[0].notice.turn, due[1].notice.key.to_string()), (1_000, Turn::Resolve, "n5".into()));
+    }
+
+    #[test]
+    fn too_many_drop_the_least_first_and_a_channel_that_refuses_before_one_that_takes() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        let of = |channel: &str, name: &str, level| notice(channel, Some("i9"), name, Turn::Open, level);
+        say(&mut store, at(0), &[of("gone", "red", RED), of("gone", "yellow", YELLOW), of("chat", "red", RED)]);
+        for minute in 0..REFUSALS {
+            let refusal = Failure { again_at: at(minute + 1), ..later(0) };
+            for row in claim(&mut store, at(minute)) {
+                if row.channel == "gone" {
+                    store.failed(&row, &refusal, at(minute)).unwrap();
+                } else {
+                    store.put_back(&row, at(minute)).unwrap();
+                }
+            }
+        }
+        let waiting = |store: &Store| {
+            let named = |row: &Row<'_>| row.get::<_, String>(0);
+            let due = "SELECT channel || ' ' || check_name FROM outbox WHERE state = 'due' AND check_name NOT LIKE 'n%'";
+            store.read(|conn| conn.prepare(due)?.query_map([], named)?.collect::<Result<BTreeSet<_>, _>>()).unwrap()
+        };
+        let mut next = 0;
+        let mut fill = |store: &mut Store, count: i64| {
+            let rows: Vec<_> = (next..next + count).map(|n| of("chat", &format!("n{n}"), YELLOW)).collect();
+            next += count;
+            say(store, at(5), &rows);
+        };
+        let rows = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        fill(&mut store, MAX_WAITING - 3);
+        assert_eq!(waiting(&store), rows(&["gone red", "gone yellow", "chat red"]));
+        fill(&mut store, 1);
+        assert_eq!(waiting(&store), rows(&["gone red", "chat red"]));
+        fill(&mut store, 1);
+        assert_eq!(waiting(&store), rows(&["chat red"]));
+        fill(&mut store, 50);
+        assert_eq!(waiting(&store), rows(&["chat red"]), "older than all the yellows that went");
     }
 
     #[test]
