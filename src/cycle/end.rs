@@ -103,6 +103,10 @@ impl End<'_> {
         self.outbox_trouble(store, &mut own)?;
         let mut tx = store.begin(lease)?;
         own.clock_moved = clock_moved(&tx, self.host, self.now)?;
+        if let Some(before) = tx.dropped_early()? {
+            let said = clean!("history before {before:.0} was dropped early to stay under `store.max_size`");
+            own.store.push(("history_dropped", said));
+        }
         for (name, policy) in &self.policies {
             if let Some(was) = policy.was.as_ref().filter(|was| !self.policies.contains_key(*was)) {
                 tx.rename(was, name)?;
@@ -173,8 +177,9 @@ impl End<'_> {
         }
     }
 
-    /// Channels that refuse, and notices that were given up.
+    /// Channels that refuse, and notices that were given up or dropped.
     fn outbox_trouble(&self, store: &Store, own: &mut Own) -> Result<(), store::Error> {
+        own.dropped = store.dropped_since_last_cycle(self.now.wall)?;
         for (name, view) in store.channels(self.now.wall)? {
             if !self.config.channels.contains_key(&name) {
                 continue;
