@@ -13,10 +13,14 @@ pub struct Now {
     pub boot: Duration,
 }
 
-/// Where readings come from: the machine's clocks, moved by a fixed shift in tests.
+/// Added to the time since boot of a clock that was moved: however far back it was moved, that time stays positive and goes
+/// along with the wall.
+const LONG_AGO: SignedDuration = SignedDuration::from_hours(100 * 365 * 24);
+
+/// Where readings come from: the machine's clocks, both moved by a fixed shift in tests.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Clock {
-    shift: SignedDuration,
+    shift: Option<SignedDuration>,
 }
 
 impl Clock {
@@ -29,7 +33,7 @@ impl Clock {
     /// A clock that reads `wall` now and goes on from there.
     #[must_use]
     pub fn starting_at(wall: Timestamp) -> Self {
-        Self { shift: wall.duration_since(Self::machine().now().wall) }
+        Self { shift: Some(wall.duration_since(Self::machine().now().wall)) }
     }
 
     /// Reads the clocks.
@@ -37,14 +41,31 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
     pub fn now(self) -> Now {
         let wall = Timestamp::now();
-        Now { wall: wall.checked_add(self.shift).unwrap_or(wall), boot: boot_time(self.shift) }
+        let boot = since_boot();
+        let Some(shift) = self.shift else { return Now { wall, boot: boot.unsigned_abs() } };
+        let moved = boot.saturating_add(shift).saturating_add(LONG_AGO);
+        Now { wall: wall.checked_add(shift).unwrap_or(wall), boot: moved.unsigned_abs() }
     }
 }
 
-fn boot_time(shift: SignedDuration) -> Duration {
+fn since_boot() -> SignedDuration {
     let read = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let since = SignedDuration::new(read.tv_sec, i32::try_from(read.tv_nsec).unwrap_or(0));
-    // A test's clock that starts in the future has been up for that long; one in the past keeps the real time.
-    let moved = since.checked_add(shift).filter(|moved| moved.is_positive()).unwrap_or(since);
-    moved.unsigned_abs()
+    SignedDuration::new(read.tv_sec, i32::try_from(read.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moved_clock_moves_both_readings_wherever_it_starts() {
+        let machine = Clock::machine().now().wall;
+        for years in [-40, -1, 0, 1, 40] {
+            let at = machine + SignedDuration::from_hours(years * 365 * 24);
+            let first = Clock::starting_at(at).now();
+            let later = Clock::starting_at(at + SignedDuration::from_mins(15)).now();
+            let apart = later.boot.abs_diff(first.boot).abs_diff(Duration::from_secs(900));
+            assert!(later.boot > first.boot && apart < Duration::from_secs(60), "{years}: {first:?} {later:?}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::redact::Clean;
 
@@ -96,10 +97,20 @@ impl Subject {
         Self::default()
     }
 
-    /// A subject by its name: one line, cut to [`MAX_SUBJECT_BYTES`].
+    /// A subject by its name: one line of at most [`MAX_SUBJECT_BYTES`]. What can't be seen in it is written out, and a
+    /// name that is cut ends in a digest of the whole, so that two names never become one subject.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self(Clean::line(name, MAX_SUBJECT_BYTES))
+        let seen: String = name
+            .chars()
+            .map(|c| if Clean::keeps(c) { c.to_string() } else { c.escape_unicode().to_string() })
+            .collect();
+        if seen.len() <= MAX_SUBJECT_BYTES {
+            return Self(Clean::line(&seen, MAX_SUBJECT_BYTES));
+        }
+        let digest: String = Sha256::digest(name.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let kept = Clean::line(&seen, MAX_SUBJECT_BYTES - digest.len() - 1);
+        Self(crate::clean!("{kept}~{digest}"))
     }
 
     /// Whether this is the check itself.
@@ -135,6 +146,20 @@ impl Key {
     pub fn new(check: &CheckName, subject: &Subject) -> Self {
         Self { check: check.clone(), subject: subject.clone() }
     }
+
+    /// The key in a sentence: `secrets /etc/key`, `nightly`. In commands and dedup keys it is `check/subject`. A subject
+    /// may be anybody's file name: one that is more than a plain path or address is quoted and defanged.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let plain = |c: char| c.is_alphanumeric() || " ._-/:+=,~#()".contains(c);
+        if self.subject.is_none() || self.subject.as_str() == self.check.as_str() {
+            self.check.to_string()
+        } else if self.subject.as_str().chars().all(plain) && !self.subject.as_str().contains("://") {
+            format!("{} {}", self.check, self.subject)
+        } else {
+            format!("{} {}", self.check, self.subject.0.quoted())
+        }
+    }
 }
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -142,7 +167,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// The name of a fact, snake_case with its unit where it has one (`days_left`, `size_bytes`).
+/// The name of a fact, `snake_case` with its unit where it has one (`days_left`, `size_bytes`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct FactName(Cow<'static, str>);
@@ -171,7 +196,7 @@ impl fmt::Display for FactName {
     }
 }
 
-/// A short, stable, snake_case word for one kind of trouble (`expired`, `connect_timeout`): documented by the kind.
+/// A short, stable, `snake_case` word for one kind of trouble (`expired`, `connect_timeout`): documented by the kind.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Code(Cow<'static, str>);
@@ -416,7 +441,7 @@ impl Facts {
         match &mut fact.value {
             Value::Real(x) if !x.is_finite() => return,
             Value::Text(text) if text.as_str().len() > MAX_TEXT_BYTES => {
-                *text = Clean::text(text.as_str(), MAX_TEXT_BYTES)
+                *text = Clean::text(text.as_str(), MAX_TEXT_BYTES);
             }
             Value::Set(members) if members.len() > MAX_SET_MEMBERS => {
                 if let Some(first_out) = members.iter().nth(MAX_SET_MEMBERS).cloned() {
@@ -636,5 +661,31 @@ impl Observation {
             confirmed: BTreeSet::new(),
             remotes: BTreeMap::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_names_never_become_one_subject() {
+        let long = "a/".repeat(150);
+        let names = ["a b", "a\u{1}b", "a\u{200b}b", "a\u{202e}b", "ab", &format!("{long}x"), &format!("{long}y")];
+        let subjects: BTreeSet<Subject> = names.iter().map(|name| Subject::new(name)).collect();
+        assert_eq!(subjects.len(), names.len(), "{subjects:?}");
+        assert!(subjects.iter().all(|subject| subject.as_str().len() <= MAX_SUBJECT_BYTES));
+        assert_eq!(Subject::new("a\u{1}b").as_str(), "a\\u{1}b");
+    }
+
+    #[test]
+    fn a_subject_that_is_no_plain_name_is_quoted_in_sentences() {
+        let check = CheckName::try_from("files").unwrap();
+        let shown = |name: &str| Key::new(&check, &Subject::new(name)).shown();
+        assert_eq!(shown("/etc/ssl/key.pem"), "files /etc/ssl/key.pem");
+        assert_eq!(shown("mail.example.com:587"), "files mail.example.com:587");
+        assert_eq!(shown("files"), "files");
+        let bad = shown("@everyone <!here> [x](http://evil.example) `rm`");
+        assert!(!bad.contains(['@', '`']) && !bad.contains("http://"), "{bad}");
     }
 }

@@ -70,6 +70,7 @@ pub fn count(n: u64, one: &str, many: &str) -> String {
 }
 
 /// Whole seconds as the number that gauges and bands are made of.
+#[must_use]
 #[expect(clippy::cast_precision_loss, reason = "seconds of centuries fit 53 bits")]
 pub fn seconds(whole: i64) -> f64 {
     whole as f64

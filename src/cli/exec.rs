@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 
 use super::{Exit, Failure, Session};
-use crate::facts::is_name;
+use crate::facts::{BadName, is_name};
 use crate::jobs::exec::{ExecRequest, exec};
 use crate::schedule::Schedule;
 
@@ -29,11 +29,7 @@ pub struct Args {
 }
 
 fn name(text: &str) -> Result<String, String> {
-    if is_name(text) {
-        Schedule::parse(text).map(|_| text.to_owned())
-    } else {
-        Err("a name is 1 to 64 of a-z 0-9 . _ - and begins with a letter or a digit".to_owned())
-    }
+    if is_name(text) { Ok(text.to_owned()) } else { Err(BadName(text.to_owned()).to_string()) }
 }
 
 fn schedule(text: &str) -> Result<String, String> {

@@ -31,7 +31,8 @@ pub fn run(args: &Args, session: &mut Session) -> Result<Exit, Failure> {
     }
     let text = config::render_init(&session.host);
     if args.print {
-        session.out.text(&text);
+        // As it would be written: nothing in it is a secret, and it must stay the same config.
+        session.out.bytes(text.as_bytes());
         return Ok(Exit::Done);
     }
     let path: PathBuf = match &session.config {

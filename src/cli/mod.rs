@@ -10,7 +10,9 @@ mod people;
 mod run;
 mod schema;
 mod status;
+mod table;
 mod validate;
+mod view;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -23,7 +25,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Found};
 use crate::host::{Host, Paths, env};
 use crate::redact::Clean;
 
@@ -94,7 +96,7 @@ enum Command {
     Notify(notify::Args),
     /// Run a job and record how it went.
     Exec(exec::Args),
-    /// Print a JSON Schema: of the config, the report, the notices.
+    /// Print a JSON Schema: of the config, the report, the notices, or what a `--json` prints.
     Schema(schema::Args),
     /// Print a completion script for a shell.
     Completions {
@@ -102,6 +104,9 @@ enum Command {
         shell: clap_complete::Shell,
     },
 }
+
+/// The folder within the state folder for the store of the built-in checks.
+const BUILT_IN: &str = "built-in";
 
 /// What every command is given.
 pub(crate) struct Session {
@@ -123,10 +128,17 @@ impl<E: std::error::Error> From<E> for Failure {
 }
 
 impl Session {
-    /// Finds and reads the config; says all that is wrong with it.
-    pub fn config(&self) -> Result<Config, Failure> {
+    /// Finds and reads the config; says all that is wrong with it. The built-in checks that stand in for a missing one
+    /// get a store of their own, so that a config that comes later does not seem to remove them.
+    pub fn config(&mut self) -> Result<Config, Failure> {
         let found = config::find(self.config.as_deref(), &self.host).map_err(|problems| self.said(&problems))?;
-        Config::load(&found, &self.host).map_err(|problems| self.said(&problems))
+        let config = Config::load(&found, &self.host).map_err(|problems| self.said(&problems))?;
+        if config.source == Found::Nowhere && !self.host.paths.state.ends_with(BUILT_IN) {
+            let Host { clock, env, paths, .. } = self.host.as_ref();
+            let paths = Paths { state: paths.state.join(BUILT_IN), ..paths.clone() };
+            self.host = Arc::new(Host::new(*clock, env.clone(), paths));
+        }
+        Ok(config)
     }
 
     fn said(&self, problems: &config::Problems) -> Failure {

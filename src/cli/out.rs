@@ -14,11 +14,21 @@ const WIDTH: usize = 100;
 pub struct Out {
     color: bool,
     stdout_terminal: bool,
-    stderr_terminal: bool,
     width: usize,
     /// Whether stdout was closed by who reads it.
     closed: bool,
-    progress_shown: bool,
+    progress: Progress,
+}
+
+/// The line on stderr that says how far long work is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// No person reads stderr.
+    Never,
+    /// None stands there now.
+    Away,
+    /// One stands there.
+    Shown,
 }
 
 impl Out {
@@ -37,10 +47,9 @@ impl Out {
         Self {
             color: stdout_terminal && !no_color,
             stdout_terminal,
-            stderr_terminal: std::io::stderr().is_terminal() && !dumb,
             width: if width < 40 { WIDTH } else { width },
             closed: false,
-            progress_shown: false,
+            progress: if std::io::stderr().is_terminal() && !dumb { Progress::Away } else { Progress::Never },
         }
     }
 
@@ -59,7 +68,7 @@ impl Out {
     /// Whether a person reads stderr.
     #[must_use]
     pub fn err_is_terminal(&self) -> bool {
-        self.stderr_terminal
+        self.progress != Progress::Never
     }
 
     /// Columns.
@@ -103,22 +112,23 @@ impl Out {
 
     /// A remark for a person: to stderr, on a terminal only.
     pub fn remark(&mut self, said: &str) {
-        if self.stderr_terminal {
+        if self.err_is_terminal() {
             self.error_raw(&format!("{said}\n"));
         }
     }
 
     /// How far long work is; on a terminal only, in place.
     pub fn progress(&mut self, said: &str) {
-        if self.stderr_terminal {
-            self.progress_shown = true;
+        if self.err_is_terminal() {
+            self.progress = Progress::Shown;
             let _ = write!(std::io::stderr().lock(), "\r\x1b[2K{said}");
         }
     }
 
     /// Takes the progress line away.
     pub fn clear_progress(&mut self) {
-        if std::mem::take(&mut self.progress_shown) {
+        if self.progress == Progress::Shown {
+            self.progress = Progress::Away;
             let _ = write!(std::io::stderr().lock(), "\r\x1b[2K");
         }
     }

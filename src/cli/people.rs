@@ -1,7 +1,10 @@
 //! `pulsecheck ack` and `pulsecheck silence`: what people say back. Each surfaces once, with who did it.
 
+use std::collections::BTreeMap;
+
 use jiff::SignedDuration;
 
+use super::explain::meant;
 use super::{Exit, Failure, Session, run::duration, who};
 use crate::facts::{CheckName, Key, Subject};
 use crate::judge::{Covers, Policy};
@@ -114,11 +117,16 @@ pub fn silence(args: &SilenceArgs, session: &mut Session) -> Result<Exit, Failur
 }
 
 /// A silence over what is not there is a typing error.
-fn known(covers: &Covers, policies: &std::collections::BTreeMap<CheckName, Policy>, what: &str) -> Result<(), Failure> {
-    let there = match covers {
-        Covers::Check(check) => policies.contains_key(check),
-        Covers::Finding(key) => policies.contains_key(&key.check),
-        Covers::Tag(tag) => policies.values().any(|policy| policy.tags.contains(tag)),
+fn known(covers: &Covers, policies: &BTreeMap<CheckName, Policy>, what: &str) -> Result<(), Failure> {
+    let check = match covers {
+        Covers::Check(check) => check,
+        Covers::Finding(key) => &key.check,
+        Covers::Tag(tag) if policies.values().any(|policy| policy.tags.contains(tag)) => return Ok(()),
+        Covers::Tag(_) => return Err(Failure(format!("no check is covered by `{what}` (tags stand in the config)"))),
     };
-    if there { Ok(()) } else { Err(Failure(format!("no check is covered by `{what}` (pulsecheck status lists them)"))) }
+    if policies.contains_key(check) {
+        return Ok(());
+    }
+    let names: Vec<&str> = policies.keys().map(CheckName::as_str).collect();
+    Err(Failure(format!("there is no check `{check}` ({})", meant(check.as_str(), &names))))
 }

@@ -19,17 +19,25 @@ enum Of {
     Report,
     /// What webhooks and commands are sent.
     Notice,
+    /// What `status --json` prints.
+    Status,
+    /// What `history --json` prints.
+    History,
+    /// What `explain --json` prints.
+    Explain,
 }
 
 /// Prints it.
 pub fn run(args: &Args, session: &mut Session) -> Result<Exit, Failure> {
-    match args.of {
-        Of::Config => {
-            let text = serde_json::to_string_pretty(&config::schema())?;
-            session.out.line(&text);
-        }
-        Of::Report => session.out.text(report::SCHEMA),
-        Of::Notice => session.out.text(notify::body::SCHEMA),
-    }
+    // Of our own making: an example in it must not be taken for a secret.
+    let text = match args.of {
+        Of::Config => serde_json::to_string_pretty(&config::schema())? + "\n",
+        Of::Report => report::SCHEMA.to_owned(),
+        Of::Notice => notify::body::SCHEMA.to_owned(),
+        Of::Status => super::status::SCHEMA.to_owned(),
+        Of::History => super::history::SCHEMA.to_owned(),
+        Of::Explain => super::explain::SCHEMA.to_owned(),
+    };
+    session.out.bytes(text.as_bytes());
     Ok(Exit::Done)
 }

@@ -2,6 +2,7 @@
 
 use super::{Exit, Failure, Session};
 use crate::config::Found;
+use crate::words::count;
 
 /// Nothing but the config.
 #[derive(Debug, clap::Args)]
@@ -14,6 +15,10 @@ pub fn run(_args: &Args, session: &mut Session) -> Result<Exit, Failure> {
         Found::File(path) => path.display().to_string(),
         Found::Nowhere => "no config file: built-in checks of this host".to_owned(),
     };
-    session.out.line(&format!("{source}: good ({} checks, {} channels)", config.checks.len(), config.channels.len()));
+    session.out.line(&format!(
+        "{source}: good ({}, {})",
+        count(config.checks.len() as u64, "check", "checks"),
+        count(config.channels.len() as u64, "channel", "channels")
+    ));
     Ok(Exit::Done)
 }

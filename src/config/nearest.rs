@@ -1,7 +1,7 @@
 //! The word that somebody probably meant.
 
 /// The candidate nearest to `word`, if it is near enough to be a slip: a third of its letters, at least one.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let bound = (word.chars().count() / 3).max(1);
     candidates
         .into_iter()

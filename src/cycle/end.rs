@@ -1,7 +1,7 @@
 //! The end of a cycle: judge inside the transaction, commit, deliver, and hand back what is to be printed. Where the store
 //! can't commit, what is red is said all the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -20,13 +20,12 @@ use crate::host::sqlite::Trouble;
 use crate::jobs::spool;
 use crate::judge::{self, Before, Judged, Level, Policy, Turn, Word};
 use crate::kinds::pulsecheck::{self, Own};
-use crate::redact::{self, Clean};
+use crate::redact::Clean;
 use crate::report::{self, Frame, Report};
 use crate::steps::{Step, reached};
+use crate::store::incidents::Filter;
+use crate::store::outbox::REFUSALS;
 use crate::store::{self, Committed, Counts, CycleRow, Known, Lease, LogRow, OutboxRow, Store};
-
-/// A channel that refused this often in a row is in trouble.
-const REFUSALS: i64 = 3;
 
 /// What the end of a cycle rests on.
 pub(super) struct End<'a> {
@@ -38,6 +37,7 @@ pub(super) struct End<'a> {
     pub deadline: Instant,
     pub looked: Looked,
     pub taken: spool::Taken,
+    pub spool_unread: Option<Clean>,
 }
 
 /// A judged cycle and the words for it.
@@ -92,7 +92,7 @@ impl End<'_> {
         reached(self.host, Step::Delivered);
         // A lease that can't be given back runs out by itself.
         let _runs_out = store.release(lease);
-        Ok(Ran { store: Some(store), ..self.ran(worded, None, undelivered) })
+        Ok(Ran { store: Some(store), ..ran(worded, None, undelivered) })
     }
 
     /// Judges and writes down, in one transaction.
@@ -105,8 +105,15 @@ impl End<'_> {
     ) -> Result<(Worded, Committed), store::Error> {
         let mut own = self.own(said.to_vec());
         self.outbox_trouble(store, &mut own)?;
+        let reachable = self.reachable(store)?;
+        let rare = self.rare(store)?;
         let mut tx = store.begin(lease)?;
         own.clock_moved = clock_moved(&tx, self.host, self.now)?;
+        own.rare = rare;
+        if let Some(before) = tx.dropped_early()? {
+            let said = clean!("history before {before:.0} was dropped early to stay under `store.max_size`");
+            own.store.push(("history_dropped", said));
+        }
         for (name, policy) in &self.policies {
             if let Some(was) = policy.was.as_ref().filter(|was| !self.policies.contains_key(*was)) {
                 tx.rename(was, name)?;
@@ -123,7 +130,7 @@ impl End<'_> {
             }
         }
         own.any_could_look = any_could_look(&self.looked.seen, &before.snapshot, self.looked.not_due);
-        let worded = self.word(before, &own, None);
+        let worded = self.word(before, &own, None, &reachable);
         reached(self.host, Step::Judged);
         let row = self.row(&worded);
         let notices = outbox_rows(&worded);
@@ -134,10 +141,11 @@ impl End<'_> {
     /// The store can't commit: what was seen is judged by what is known, and what is red is said, at most hourly.
     pub async fn away(self, mut before: Before, why: Clean) -> Ran {
         before.cycle.clone_from(&self.id);
+        before.unrecorded = true;
         let mut own = self.own(vec![("store_away", why.clone())]);
         own.any_could_look = any_could_look(&self.looked.seen, &before.snapshot, self.looked.not_due);
         let head = clean!("nothing could be committed: {why}");
-        let worded = self.word(before, &own, Some(head.clone()));
+        let worded = self.word(before, &own, Some(head.clone()), &BTreeSet::new());
         let reds: Vec<_> = worded
             .notices
             .iter()
@@ -151,7 +159,7 @@ impl End<'_> {
             let deliver = Deliver { config: self.config, host: self.host, deadline: end, report };
             undelivered = deliver.unrecorded(&reds, &head).await.undelivered;
         }
-        self.ran(worded, Some(why), undelivered)
+        ran(worded, Some(why), undelivered)
     }
 
     /// Judges by what is known and keeps nothing.
@@ -159,8 +167,8 @@ impl End<'_> {
         before.cycle.clone_from(&self.id);
         let mut own = self.own(Vec::new());
         own.any_could_look = any_could_look(&self.looked.seen, &before.snapshot, self.looked.not_due);
-        let worded = self.word(before, &own, None);
-        self.ran(worded, None, Vec::new())
+        let worded = self.word(before, &own, None, &BTreeSet::new());
+        ran(worded, None, Vec::new())
     }
 
     /// What the cycle knows of its own side.
@@ -171,13 +179,33 @@ impl End<'_> {
             store,
             panicked: self.looked.panicked.clone(),
             spool_bad: self.taken.bad,
+            spool_unread: self.spool_unread.clone(),
             spool_lost: self.taken.lost.as_ref().map(|(_, at)| *at),
             ..Own::default()
         }
     }
 
-    /// Channels that refuse, and notices that were given up.
+    /// How far apart runs are, when the last two came too late for anything to be counted: then no streak would ever grow.
+    fn rare(&self, store: &Store) -> Result<Option<SignedDuration>, store::Error> {
+        let last = store.cycles(&Filter { limit: 2, ..Filter::default() })?;
+        let times: Vec<Timestamp> =
+            std::iter::once(self.now.wall).chain(last.iter().map(|cycle| cycle.row.started)).collect();
+        let gaps = times.windows(2).filter_map(|pair| Some(pair.first()?.duration_since(*pair.last()?)));
+        let least = gaps.min().filter(|_| times.len() == 3);
+        let cycle = SignedDuration::try_from(self.config.interval).unwrap_or_default();
+        Ok(least.filter(|gap| *gap >= cycle.saturating_mul(judge::GAP_INTERVALS)))
+    }
+
+    /// Channels that take what they are sent: those that gave nothing up in the last day, or took something since.
+    fn reachable(&self, store: &Store) -> Result<BTreeSet<String>, store::Error> {
+        let views = store.channels(self.now.wall)?;
+        let takes = |name: &&String| views.get(*name).is_none_or(|view| view.dead == 0 || view.accepted > view.refused);
+        Ok(self.config.channels.keys().filter(takes).cloned().collect())
+    }
+
+    /// Channels that refuse, and notices that were given up or dropped.
     fn outbox_trouble(&self, store: &Store, own: &mut Own) -> Result<(), store::Error> {
+        own.dropped = store.dropped_since_last_cycle(self.now.wall)?;
         for (name, view) in store.channels(self.now.wall)? {
             if !self.config.channels.contains_key(&name) {
                 continue;
@@ -185,14 +213,15 @@ impl End<'_> {
             let why = view.why.unwrap_or_else(|| Clean::new("no reason is known"));
             if view.dead > 0 {
                 own.dead.insert(name, clean!("{} given up in the last day: {why}", view.dead));
-            } else if view.refused_in_a_row >= REFUSALS {
+            } else if view.waiting > 0 && view.refused_in_a_row >= REFUSALS {
+                // With nothing left to be tried, no success could ever end it.
                 own.failing.insert(name, why);
             }
         }
         Ok(())
     }
 
-    fn word(&self, mut before: Before, own: &Own, head: Option<Clean>) -> Worded {
+    fn word(&self, mut before: Before, own: &Own, head: Option<Clean>, reachable: &BTreeSet<String>) -> Worded {
         let at = self.now.wall;
         let mut seen = self.looked.seen.clone();
         seen.push(pulsecheck::observe(own, &self.looked.seen, at));
@@ -205,6 +234,7 @@ impl End<'_> {
             cycle: &self.id,
             now: at,
             quiet_until: self.config.quiet_hours.as_ref().and_then(|hours| hours.ends_after(at)),
+            reachable,
         };
         let notices = route.address(&mut judged);
         let frame = Frame {
@@ -269,23 +299,6 @@ impl End<'_> {
         skipped.chain(store).collect()
     }
 
-    fn ran(self, worded: Worded, away: Option<Clean>, undelivered: Vec<Clean>) -> Ran {
-        let Worded { judged, report, json, .. } = worded;
-        let status = judged.status();
-        Ran {
-            status,
-            quiet: status < Level::Yellow && judged.changes.is_empty() && away.is_none(),
-            news: !judged.changes.is_empty() || !judged.reminders.is_empty() || away.is_some(),
-            logged: judged.logged,
-            changes: judged.changes,
-            report,
-            json,
-            away,
-            undelivered,
-            store: None,
-        }
-    }
-
     /// At most hourly, although nothing can be written down: the time of a file that is there already can be set even on a
     /// full disk. Where not even that can be done, the first cycle of each hour speaks.
     fn may_say_unrecorded(&self) -> bool {
@@ -338,7 +351,7 @@ fn outbox_rows(worded: &Worded) -> Vec<OutboxRow> {
         .collect()
 }
 
-/// The report as one line of JSON, redacted once more as a whole and held to its schema; one that fails is replaced by the
+/// The report as one line of JSON, its texts redacted once more and held to its schema; one that fails is replaced by the
 /// least one that names the reds.
 fn valid(report: Report, judged: &Judged, frame: &Frame<'_>) -> (Report, String) {
     let quiet = judged.status() < Level::Yellow && judged.changes.is_empty() && frame.head.is_none();
@@ -346,11 +359,12 @@ fn valid(report: Report, judged: &Judged, frame: &Frame<'_>) -> (Report, String)
         // Nobody sees it: the token is printed, nothing is stored.
         return (report, String::new());
     }
+    let report = report.clean_again();
     match held_to_schema(&report) {
         Ok(json) => (report, json),
         Err(why) => {
-            let least = report::minimal(judged, frame, &why);
-            let json = held_to_schema(&least).unwrap_or_default();
+            let least = report::minimal(judged, frame, &why).clean_again();
+            let json = held_to_schema(&least).unwrap_or_else(|_| report::LAST_RESORT.to_owned());
             (least, json)
         }
     }
@@ -361,12 +375,23 @@ fn held_to_schema(report: &Report) -> Result<String, String> {
     if let Some(problem) = report::problems(&value).into_iter().next() {
         return Err(problem);
     }
-    let json = serde_json::to_string(report).map_err(|error| error.to_string())?;
-    let scrubbed = redact::scrub(&json);
-    // A secret that spans two fields is none; one within a field was replaced before. Should the last pass still find one,
-    // what it leaves must be the same JSON.
-    match serde_json::from_str::<Report>(&scrubbed) {
-        Ok(_) => Ok(scrubbed.into_owned()),
-        Err(_) => Err("a secret stood where it can't be taken out".to_owned()),
+    serde_json::to_string(report).map_err(|error| error.to_string())
+}
+
+/// What a cycle came to, for who asked for it.
+fn ran(worded: Worded, away: Option<Clean>, undelivered: Vec<Clean>) -> Ran {
+    let Worded { judged, report, json, .. } = worded;
+    let status = judged.status();
+    Ran {
+        status,
+        quiet: status < Level::Yellow && judged.changes.is_empty() && away.is_none(),
+        news: !judged.changes.is_empty() || !judged.reminders.is_empty() || away.is_some(),
+        logged: judged.logged,
+        changes: judged.changes,
+        report,
+        json,
+        away,
+        undelivered,
+        store: None,
     }
 }

@@ -44,15 +44,15 @@ pub fn holder(host: &Host, what: &str) -> Holder {
 }
 
 /// Opens the store and takes the lease.
-pub(super) async fn open(
-    config: &Config,
-    host: &Arc<Host>,
-    options: Options,
-    deadline: Instant,
-) -> Result<Kept, CannotRun> {
+pub(super) async fn open(config: &Config, host: &Arc<Host>, options: Options) -> Result<Kept, CannotRun> {
     let folder = &host.paths.state;
     if options.dry {
-        return Ok(Kept::Dry { reader: Reader::open(folder).ok() });
+        return match Reader::open(folder) {
+            Ok(reader) => Ok(Kept::Dry { reader: Some(reader) }),
+            Err(store::Error::Db(Trouble::Missing { .. })) => Ok(Kept::Dry { reader: None }),
+            // What is known and can't be read may be red: without it nothing is said.
+            Err(error) => Err(CannotRun::Store(error)),
+        };
     }
     let now = host.now().wall;
     let Opened { mut store, events } = match Store::open(folder, now) {
@@ -64,8 +64,7 @@ pub(super) async fn open(
     let patience = Instant::now() + options.wait.unwrap_or_default();
     loop {
         let now = host.now().wall;
-        let left = SignedDuration::try_from(deadline.saturating_duration_since(Instant::now())).unwrap_or_default();
-        let until = now + left.max(config.limits.deadline.signed()) + LEASE_MARGIN;
+        let until = now + config.limits.deadline.signed() + LEASE_MARGIN;
         let alive = |held: &Holder| {
             let here = held.boot_id == me.boot_id && held.host == me.host;
             !here || identity::lives(&host.paths.proc, held.pid, held.start_ticks)
@@ -95,13 +94,14 @@ fn away(error: store::Error, folder: &Path) -> Result<Kept, CannotRun> {
 
 fn store_said(event: &store::StoreEvent) -> Option<(&'static str, Clean)> {
     match event {
-        store::StoreEvent::StartedAnew { aside, why, restored } => {
+        // Short enough for an item of the report, of which the end tells what is lost.
+        store::StoreEvent::StartedAnew { aside, restored, .. } => {
             let back = restored.map_or_else(
                 || "acks, silences and incidents are lost".to_owned(),
                 |at| format!("acks, silences and incidents are back as of {at:.0}"),
             );
-            let aside = aside.display();
-            Some(("store_started_anew", clean!("the database was damaged ({why}), lies in {aside} now; {back}")))
+            let aside = aside.file_name().unwrap_or_default().to_string_lossy();
+            Some(("store_started_anew", clean!("the damaged database was set aside as {aside}; {back}")))
         }
         store::StoreEvent::CopyUnusable { .. } | store::StoreEvent::Migrated { .. } => None,
     }

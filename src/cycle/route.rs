@@ -1,7 +1,7 @@
 //! Who is told what: from the changes of a cycle to one notice a channel and incident. Level-triggered: what a channel is
 //! told depends on what it was told last, not on having been there at the turn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -35,6 +35,9 @@ pub struct Route<'a> {
     pub now: Timestamp,
     /// When the quiet hours that it is in end; what is below red waits until then.
     pub quiet_until: Option<Timestamp>,
+    /// Channels that take what they are sent. One that is new, or took something again after it refused, is told of what
+    /// still stands and it never heard of.
+    pub reachable: &'a BTreeSet<String>,
 }
 
 impl Route<'_> {
@@ -77,6 +80,12 @@ impl Route<'_> {
                 self.remind(incident, &mut out);
             }
         }
+        for incident in &mut judged.incidents {
+            let standing = incident.muted.is_none() && incident.surfaced.is_some() && !incident.withdrawn;
+            if standing {
+                self.catch_up(incident, &mut out);
+            }
+        }
         out
     }
 
@@ -100,8 +109,28 @@ impl Route<'_> {
                 Some(level) if level > incident.level => Turn::Lower,
                 Some(_) => Turn::Remind,
             };
-            incident.announced.insert(name.clone(), incident.level);
+            self.announce(name, incident);
             out.push(self.addressed(name, change, turn, Some(incident)));
+        }
+    }
+
+    /// Notes what a channel is told, and under which key, which stays the same from now on.
+    fn announce(&self, channel: &str, incident: &mut Incident) {
+        incident.announced.insert(channel.to_owned(), incident.level);
+        let root = || format!("{}/{}", self.instance, incident.key);
+        incident.dedup.get_or_insert_with(root);
+    }
+
+    fn catch_up(&self, incident: &mut Incident, out: &mut Vec<Addressed>) {
+        let (whose, needs_human) = self.responsible(incident);
+        let change = standing(incident);
+        for (name, channel) in self.channels {
+            let unheard = !incident.announced.contains_key(name) && self.reachable.contains(name);
+            let tags = self.tags(&incident.key);
+            if unheard && channel.policy.wants(&incident.key, incident.level, tags, &whose, needs_human) {
+                self.announce(name, incident);
+                out.push(self.addressed(name, &change, Turn::Open, Some(incident)));
+            }
         }
     }
 
@@ -122,26 +151,17 @@ impl Route<'_> {
     }
 
     fn remind(&self, incident: &Incident, out: &mut Vec<Addressed>) {
-        let change = Change {
-            id: String::new(),
-            key: incident.key.clone(),
-            what: What::Surfaced,
-            level: incident.level,
-            impact: if incident.level == Level::Red { Impact::High } else { Impact::Med },
-            said: incident.said.clone(),
-            code: Some(incident.code.clone()),
-            since: incident.opened,
-        };
+        let change = standing(incident);
         for name in incident.announced.keys().filter(|name| self.channels.contains_key(*name)) {
             out.push(self.addressed(name, &change, Turn::Remind, Some(incident)));
         }
     }
 
     fn addressed(&self, channel: &str, change: &Change, turn: Turn, incident: Option<&Incident>) -> Addressed {
-        let named = incident.map_or(&change.key, |incident| &incident.named);
+        let root = format!("{}/{}", self.instance, change.key);
         let dedup = match turn {
-            Turn::Event | Turn::FollowUp => format!("{}/{named}/{}-{}", self.instance, self.cycle, change.id),
-            _ => format!("{}/{named}", self.instance),
+            Turn::Event | Turn::FollowUp => format!("{root}/{}-{}", self.cycle, change.id),
+            _ => incident.and_then(|incident| incident.dedup.clone()).unwrap_or(root),
         };
         let code = incident.map(|incident| &incident.code);
         let waits = turn != Turn::FollowUp && change.level < Level::Red;
@@ -181,19 +201,239 @@ impl Route<'_> {
         (whose, human)
     }
 
-    fn tags(&self, key: &Key) -> &std::collections::BTreeSet<Clean> {
-        static NONE: std::collections::BTreeSet<Clean> = std::collections::BTreeSet::new();
+    fn tags(&self, key: &Key) -> &BTreeSet<Clean> {
+        static NONE: BTreeSet<Clean> = BTreeSet::new();
         self.policies.get(&key.check).map_or(&NONE, |policy| &policy.tags)
     }
 }
 
+/// An open incident as a change, for what is said of it without one.
+fn standing(incident: &Incident) -> Change {
+    Change {
+        id: String::new(),
+        key: incident.key.clone(),
+        what: What::Surfaced,
+        level: incident.level,
+        impact: if incident.level == Level::Red { Impact::High } else { Impact::Med },
+        said: incident.said.clone(),
+        code: Some(incident.code.clone()),
+        since: incident.opened,
+    }
+}
+
 fn title(turn: Turn, change: &Change) -> Clean {
-    let level = change.level.status();
+    let (level, whose) = (change.level.status(), change.key.shown());
     match turn {
-        Turn::Open | Turn::Raise | Turn::FollowUp => clean!("{level}: {}: {}", change.key, change.said),
-        Turn::Lower => clean!("now {level}: {}: {}", change.key, change.said),
-        Turn::Remind => clean!("still {level}: {}: {}", change.key, change.said),
-        Turn::Resolve => clean!("resolved: {}: {}", change.key, change.said),
-        Turn::Event => clean!("{}: {}", change.key, change.said),
+        Turn::Open | Turn::Raise | Turn::FollowUp => clean!("{level}: {whose}: {}", change.said),
+        Turn::Lower => clean!("now {level}: {whose}: {}", change.said),
+        Turn::Remind => clean!("still {level}: {whose}: {}", change.said),
+        Turn::Resolve => clean!("resolved: {whose}: {}", change.said),
+        Turn::Event => clean!("{whose}: {}", change.said),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::SignedDuration;
+    use proptest::prelude::*;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::config::ChannelPolicy;
+    use crate::facts::{Finding, Observation, Subject, Weight};
+    use crate::host::Host;
+    use crate::judge::{Before, judge};
+    use crate::notify::{AnyChannel, Boxed, Message, NotifierDoc, Outgoing, Per, Receipt, Undelivered};
+
+    const CYCLE: SignedDuration = SignedDuration::from_mins(15);
+    const DOC: NotifierDoc = NotifierDoc { name: "none", about: "", per: Per::Incident, example: "" };
+
+    #[derive(Debug)]
+    struct Nowhere;
+
+    impl AnyChannel for Nowhere {
+        fn doc(&self) -> &'static NotifierDoc {
+            &DOC
+        }
+        fn render(&self, _message: &Message<'_>) -> Outgoing {
+            Outgoing::default()
+        }
+        fn deliver<'a>(
+            &'a self,
+            _outgoing: &'a Outgoing,
+            _host: &'a Host,
+            _deadline: Instant,
+        ) -> Boxed<'a, Result<Receipt, Undelivered>> {
+            Box::pin(async { Ok(Receipt::default()) })
+        }
+    }
+
+    fn channel(name: &str, from: Level) -> (String, Channel) {
+        let policy = ChannelPolicy {
+            from,
+            checks: BTreeSet::new(),
+            tags: BTreeSet::new(),
+            owners: BTreeSet::new(),
+            requires_human: false,
+            per: Per::Incident,
+            max_per_hour: 12,
+        };
+        (name.to_owned(), Channel { name: name.to_owned(), channel: Arc::new(Nowhere), policy })
+    }
+
+    struct Story {
+        before: Before,
+        policies: BTreeMap<CheckName, Policy>,
+        channels: BTreeMap<String, Channel>,
+        instance: Clean,
+        now: Timestamp,
+        quiet_until: Option<Timestamp>,
+        reachable: BTreeSet<String>,
+    }
+
+    impl Story {
+        fn new() -> Self {
+            let check = CheckName::try_from("api").unwrap();
+            Self {
+                before: Before { cycle: "k".to_owned(), ..Before::default() },
+                policies: BTreeMap::from([(check, Policy::plain(CYCLE))]),
+                channels: BTreeMap::from([channel("all", Level::Yellow), channel("reds", Level::Red)]),
+                instance: Clean::new("box"),
+                now: "2026-03-20T21:30:00Z".parse().unwrap(),
+                quiet_until: None,
+                reachable: BTreeSet::new(),
+            }
+        }
+
+        fn next(&mut self, fails: bool) -> Vec<Addressed> {
+            self.now += CYCLE;
+            let check = CheckName::try_from("api").unwrap();
+            let mut seen = Observation::empty(&check, self.now);
+            if fails {
+                seen.findings.push(Finding::new("down", Weight::Fail, false, Clean::new("it is down")));
+            }
+            let seen = if self.policies.is_empty() { vec![] } else { vec![seen] };
+            let mut judged = judge(self.before.clone(), seen, &self.policies, self.now);
+            let route = Route {
+                channels: &self.channels,
+                policies: &self.policies,
+                instance: &self.instance,
+                cycle: "k",
+                now: self.now,
+                quiet_until: self.quiet_until,
+                reachable: &self.reachable,
+            };
+            let notices = route.address(&mut judged);
+            self.before.snapshot = judged.after;
+            self.before.incidents = judged.incidents;
+            notices
+        }
+
+        fn turns(&mut self, fails: bool) -> Vec<(String, Turn, Level)> {
+            self.next(fails).into_iter().map(|a| (a.channel, a.notice.turn, a.notice.level)).collect()
+        }
+    }
+
+    #[test]
+    fn a_channel_hears_of_what_it_wants_and_of_its_end() {
+        let mut story = Story::new();
+        assert_eq!(story.turns(true), vec![]);
+        assert_eq!(story.turns(true), vec![("all".to_owned(), Turn::Open, Level::Yellow)]);
+        assert_eq!(
+            story.turns(true),
+            vec![("all".to_owned(), Turn::Raise, Level::Red), ("reds".to_owned(), Turn::Open, Level::Red)]
+        );
+        assert_eq!(
+            story.turns(false),
+            vec![("all".to_owned(), Turn::Resolve, Level::Red), ("reds".to_owned(), Turn::Resolve, Level::Red)]
+        );
+    }
+
+    #[test]
+    fn a_removed_check_resolves_its_channels_and_is_an_event_to_the_others() {
+        let mut story = Story::new();
+        story.turns(true);
+        story.turns(true);
+        story.policies.clear();
+        assert_eq!(
+            story.turns(true),
+            vec![("all".to_owned(), Turn::Resolve, Level::Yellow)],
+            "the channel for reds never heard of it and wants no yellow"
+        );
+        assert!(story.before.incidents[0].announced.is_empty(), "an ack later resolves nothing twice");
+    }
+
+    #[test]
+    fn quiet_hours_hold_back_what_is_below_red() {
+        let mut story = Story::new();
+        let morning = story.now + SignedDuration::from_hours(8);
+        story.quiet_until = Some(morning);
+        story.next(true);
+        let yellow = story.next(true);
+        assert_eq!(yellow[0].notice.not_before, morning);
+        let red = story.next(true);
+        assert!(red.iter().all(|addressed| addressed.notice.not_before == story.now), "{red:?}");
+    }
+
+    #[test]
+    fn the_key_of_an_incident_is_the_same_for_each_of_its_notices() {
+        let mut story = Story::new();
+        let keys: BTreeSet<String> = [true, true, true, false]
+            .into_iter()
+            .flat_map(|fails| story.next(fails))
+            .map(|addressed| addressed.notice.dedup)
+            .collect();
+        assert_eq!(keys, BTreeSet::from(["box/api".to_owned()]));
+        let key = Key::new(&CheckName::try_from("api").unwrap(), &Subject::new("a/b"));
+        assert_eq!(key.to_string(), "api/a/b");
+    }
+
+    #[test]
+    fn a_channel_that_comes_later_is_told_of_what_still_stands() {
+        let mut story = Story::new();
+        let later = story.channels.remove("all").unwrap();
+        for _ in 0..3 {
+            story.next(true);
+        }
+        story.channels.insert("all".to_owned(), later);
+        assert_eq!(story.turns(true), vec![], "one that refuses is not pestered");
+        story.reachable.insert("all".to_owned());
+        assert_eq!(story.turns(true), vec![("all".to_owned(), Turn::Open, Level::Red)]);
+        assert_eq!(story.turns(true), vec![]);
+        assert_eq!(story.turns(false).len(), 2, "both hear of the end");
+    }
+
+    #[test]
+    fn a_new_name_of_the_host_changes_no_key_that_was_announced() {
+        let mut story = Story::new();
+        story.next(true);
+        story.next(true);
+        story.instance = Clean::new("den");
+        let keys: Vec<String> = story.next(false).into_iter().map(|addressed| addressed.notice.dedup).collect();
+        assert_eq!(keys, ["box/api"]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        /// On each channel: an opening first, never a second one before its resolve, and a resolve only of what was opened.
+        #[test]
+        fn openings_and_resolves_alternate(fails in prop::collection::vec(any::<bool>(), 1..60)) {
+            let mut story = Story::new();
+            let mut open: BTreeMap<String, bool> = BTreeMap::new();
+            for fails in fails {
+                for (channel, turn, _) in story.turns(fails) {
+                    let is_open = open.entry(channel).or_default();
+                    match turn {
+                        Turn::Open => { prop_assert!(!*is_open); *is_open = true; }
+                        Turn::Resolve => { prop_assert!(*is_open); *is_open = false; }
+                        Turn::Event => {}
+                        _ => prop_assert!(*is_open),
+                    }
+                }
+            }
+        }
     }
 }

@@ -17,17 +17,18 @@ pub fn capture() -> Env {
 }
 
 impl Paths {
-    /// Where things are, by the environment. The state folder is the first of `$STATE_DIRECTORY` (systemd's),
-    /// `$PULSECHECK_STATE`, `$XDG_STATE_HOME/pulsecheck`, `~/.local/state/pulsecheck`; without a home
-    /// `/var/lib/pulsecheck`. A relative `$XDG_STATE_HOME` is ignored, as its specification asks.
+    /// Where things are, by the environment. The state folder is the first of `$PULSECHECK_STATE`,
+    /// `$STATE_DIRECTORY` (systemd's), `$XDG_STATE_HOME/pulsecheck`, `~/.local/state/pulsecheck`; without a home
+    /// `/var/lib/pulsecheck`. Ours goes before systemd's: under `exec` the latter may be the job's own folder.
+    /// A relative `$XDG_STATE_HOME` is ignored, as its specification asks.
     #[must_use]
     pub fn discover(env: &Env) -> Self {
         let var = |name: &str| env.get(OsStr::new(name)).filter(|value| !value.is_empty()).map(PathBuf::from);
         let absolute = |name: &str| var(name).filter(|path| path.is_absolute());
         let home = absolute("HOME");
-        let state = absolute("STATE_DIRECTORY")
-            .map(|list| first_of_list(&list))
-            .or_else(|| var("PULSECHECK_STATE").map(|path| std::path::absolute(&path).unwrap_or(path)))
+        let state = var("PULSECHECK_STATE")
+            .map(|path| std::path::absolute(&path).unwrap_or(path))
+            .or_else(|| absolute("STATE_DIRECTORY").map(|list| first_of_list(&list)))
             .or_else(|| absolute("XDG_STATE_HOME").map(|path| path.join("pulsecheck")))
             .or_else(|| home.as_ref().map(|home| home.join(".local/state/pulsecheck")))
             .unwrap_or_else(|| PathBuf::from("/var/lib/pulsecheck"));
@@ -54,8 +55,9 @@ mod tests {
 
     #[test]
     fn the_state_folder_is_where_the_environment_says() {
-        let table: [(&[(&str, &str)], &str); 7] = [
-            (&[("STATE_DIRECTORY", "/a:/b"), ("PULSECHECK_STATE", "/c"), ("HOME", "/h")], "/a"),
+        let table: [(&[(&str, &str)], &str); 8] = [
+            (&[("STATE_DIRECTORY", "/a:/b"), ("PULSECHECK_STATE", "/c"), ("HOME", "/h")], "/c"),
+            (&[("STATE_DIRECTORY", "/a:/b"), ("XDG_STATE_HOME", "/x"), ("HOME", "/h")], "/a"),
             (&[("PULSECHECK_STATE", "/c"), ("XDG_STATE_HOME", "/x"), ("HOME", "/h")], "/c"),
             (&[("XDG_STATE_HOME", "/x"), ("HOME", "/h")], "/x/pulsecheck"),
             (&[("XDG_STATE_HOME", "x"), ("HOME", "/h")], "/h/.local/state/pulsecheck"),

@@ -2,6 +2,10 @@
 
 use std::path::Path;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
+use super::procs::{ProcessState, Stat};
 use super::{Host, files};
 
 impl Host {
@@ -13,7 +17,8 @@ impl Host {
 }
 
 /// The boot that we are in (`/proc/sys/kernel/random/boot_id`).
-fn boot_id(proc: &Path) -> Option<String> {
+#[must_use]
+pub fn boot_id(proc: &Path) -> Option<String> {
     let (bytes, _) = files::read(&proc.join("sys/kernel/random/boot_id"), 64).ok()?;
     Some(String::from_utf8_lossy(&bytes).trim().to_owned()).filter(|id| !id.is_empty())
 }
@@ -22,21 +27,25 @@ fn boot_id(proc: &Path) -> Option<String> {
 /// zombie of it.
 #[must_use]
 pub fn start_ticks(proc: &Path, pid: &str) -> Option<u64> {
-    let (bytes, _) = files::read(&proc.join(pid).join("stat"), 4_096).ok()?;
-    let stat = String::from_utf8_lossy(&bytes).into_owned();
-    // The name is in brackets and may hold brackets and spaces itself: the fields begin behind the last one.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace();
-    if matches!(fields.next()?, "Z" | "X") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
+    started(&files::read(&proc.join(pid).join("stat"), 4_096).ok()?.0)
+}
+
+fn started(stat: &[u8]) -> Option<u64> {
+    let stat = Stat::parse(&String::from_utf8_lossy(stat))?;
+    (stat.state != ProcessState::Zombie).then_some(stat.started_ticks)
 }
 
 /// Whether the process that was started then is still there.
 #[must_use]
 pub fn lives(proc: &Path, pid: u32, ticks: u64) -> bool {
-    start_ticks(proc, &pid.to_string()) == Some(ticks)
+    match files::read(&proc.join(pid.to_string()).join("stat"), 4_096) {
+        Ok((stat, _)) => started(&stat) == Some(ticks),
+        // Where `/proc` hides other users' processes, the kernel still tells that there is one.
+        Err(_) => i32::try_from(pid)
+            .ok()
+            .and_then(Pid::from_raw)
+            .is_some_and(|pid| test_kill_process(pid) == Err(Errno::PERM)),
+    }
 }
 
 #[cfg(test)]

@@ -125,17 +125,17 @@ fn process(folder: &Path, pid: u32, boot: Timestamp) -> Option<Process> {
 }
 
 /// The fields of `proc_pid_stat(5)` that matter.
-struct Stat {
+pub(super) struct Stat {
     name: String,
-    state: ProcessState,
+    pub(super) state: ProcessState,
     parent: u32,
-    started_ticks: u64,
+    pub(super) started_ticks: u64,
     rss_pages: u64,
 }
 
 impl Stat {
     /// The name is whatever the process calls itself, brackets and line breaks included: it ends at the last bracket.
-    fn parse(line: &str) -> Option<Self> {
+    pub(super) fn parse(line: &str) -> Option<Self> {
         let (before, after) = line.rsplit_once(')')?;
         let name = before.split_once('(')?.1.to_owned();
         let fields: Vec<&str> = after.split_whitespace().collect();

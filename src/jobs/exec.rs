@@ -35,7 +35,7 @@ use super::spool;
 use super::tail::Tail;
 use crate::clean;
 use crate::clock::Now;
-use crate::host::{Host, files};
+use crate::host::{Host, files, identity};
 use crate::records::{Ending, Execution};
 use crate::redact::{Clean, Secret};
 
@@ -225,8 +225,8 @@ fn end_time(begun: Now, ended: Now) -> jiff::Timestamp {
 fn opening(request: &ExecRequest, host: &Host, begun: Now) -> Execution {
     let proc = &host.paths.proc;
     let pid = std::process::id();
-    let boot_id = text_of(&proc.join("sys/kernel/random/boot_id")).map(|id| id.trim().to_owned());
-    let wrapper = text_of(&proc.join("self/stat")).as_deref().and_then(start_ticks).map(|ticks| (pid, ticks));
+    let boot_id = identity::boot_id(proc);
+    let wrapper = identity::start_ticks(proc, "self").map(|ticks| (pid, ticks));
     let mut hash = Sha256::new();
     // Seeded by the kernel, so two wrappers of one instant differ; the rest tells machines and boots apart.
     hash.update(RandomState::new().hash_one(begun.boot).to_be_bytes());
@@ -246,15 +246,6 @@ fn opening(request: &ExecRequest, host: &Host, begun: Now) -> Execution {
         stdout_sha256: None,
         tail: None,
     }
-}
-
-fn text_of(path: &Path) -> Option<String> {
-    files::read(path, 4_096).ok().and_then(|(bytes, _)| String::from_utf8(bytes).ok())
-}
-
-/// Field 22 of `/proc/PID/stat`; the second field is the program's name in brackets and may hold anything.
-fn start_ticks(stat: &str) -> Option<u64> {
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -387,7 +378,8 @@ impl Relay {
     /// Listens for those that end a process unless it says otherwise. One that we were started to ignore (`nohup`, a
     /// shell's `&`) stays ignored, and the job inherits that.
     fn listen(proc: &Path) -> Self {
-        let ignored = text_of(&proc.join("self/status")).as_deref().and_then(ignored_signals).unwrap_or(0);
+        let status = files::read(&proc.join("self/status"), 4_096).map(|(bytes, _)| bytes).unwrap_or_default();
+        let ignored = ignored_signals(&String::from_utf8_lossy(&status)).unwrap_or(0);
         let wanted = [Signal::TERM, Signal::HUP, Signal::INT, Signal::QUIT, Signal::USR1, Signal::USR2];
         let listened = wanted.into_iter().filter_map(|wanted| {
             let number = wanted.as_raw();
@@ -853,10 +845,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_are_read_whatever_their_name() {
-        let stat = "4217 (a) b (c)) S 1 4217 4217 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 8271555 9 10";
-        assert_eq!(start_ticks(stat), Some(8_271_555));
-        assert_eq!(start_ticks("4217 (a"), None);
+    fn the_mask_of_ignored_signals_is_read() {
         assert_eq!(ignored_signals("Name:\tx\nSigIgn:\t0000000000001001\n"), Some(0x1001));
         assert_eq!(ignored_signals("Name:\tx\n"), None);
     }

@@ -9,7 +9,7 @@ use super::policy::{Level, Policy};
 use super::reason::{Reason, Seen};
 
 /// After this many intervals without an observation the counters start anew.
-const GAP_INTERVALS: i32 = 4;
+pub const GAP_INTERVALS: i32 = 4;
 
 /// Whether an observation counts: half a cycle has passed since the last that did. A clock that was set back is no reason
 /// to stop counting.
@@ -20,10 +20,11 @@ pub(super) fn counts(mark: &Mark, policy: &Policy, at: Timestamp) -> bool {
     })
 }
 
-/// Moves the counters by one observation that counts.
-pub(super) fn advance(mark: &mut Mark, policy: &Policy, word: Word, at: Timestamp) {
+/// Moves the counters by one observation that counts. `unrecorded`: what was observed lately could not be kept, so a gap is
+/// no sign that nobody looked.
+pub(super) fn advance(mark: &mut Mark, policy: &Policy, word: Word, at: Timestamp, unrecorded: bool) {
     let gap = policy.every.max(policy.cycle).saturating_mul(GAP_INTERVALS);
-    if mark.counted.is_some_and(|last| at.duration_since(last) >= gap) {
+    if !unrecorded && mark.counted.is_some_and(|last| at.duration_since(last) >= gap) {
         start_anew(mark);
     }
     mark.counted = Some(at);
@@ -57,17 +58,21 @@ pub(super) fn start_anew(mark: &mut Mark) {
     mark.passes = 0;
 }
 
-/// The level, and the reason that leads to it.
-pub(super) fn level<'a>(seen: &'a Seen, mark: &Mark, policy: &Policy) -> (Level, Option<&'a Reason>) {
+/// The level, and the reason that leads to it. What is red already (`was_red`) and goes on failing stays red: a gap sets the
+/// counters back, not the trouble, and a settled fail is asked no second time to be confirmed.
+pub(super) fn level<'a>(seen: &'a Seen, mark: &Mark, policy: &Policy, was_red: bool) -> (Level, Option<&'a Reason>) {
     let Some(gravest) = seen.reasons.first() else { return (Level::Ok, None) };
-    let by_count = if policy.red.is_some_and(|red| mark.failing >= red) {
+    let fails = |word| matches!(word, Word::Fail | Word::Unknown(Blame::Target));
+    let goes_on = |red| was_red && fails(seen.word()) && mark.window.not_ok() >= red;
+    let by_count = if policy.red.is_some_and(|red| mark.failing >= red || goes_on(red)) {
         Level::Red
     } else if mark.not_ok >= policy.yellow {
         Level::Yellow
     } else {
         Level::Logged
     };
-    let by_itself = if gravest.confirmed && policy.red.is_some() {
+    let stays = was_red && gravest.settled && gravest.word == Word::Fail;
+    let by_itself = if (gravest.confirmed || stays) && policy.red.is_some() {
         Level::Red
     } else if gravest.settled {
         Level::Yellow
@@ -78,8 +83,7 @@ pub(super) fn level<'a>(seen: &'a Seen, mark: &Mark, policy: &Policy) -> (Level,
         (by_itself, Some(gravest))
     } else {
         // The streak brought it here: the reason of that streak leads, not a settled lesser one beside it.
-        let streak =
-            seen.reasons.iter().find(|reason| matches!(reason.word, Word::Fail | Word::Unknown(Blame::Target)));
+        let streak = seen.reasons.iter().find(|reason| fails(reason.word));
         (by_count, streak.or(Some(gravest)))
     }
 }

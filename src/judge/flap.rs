@@ -36,6 +36,12 @@ impl Window {
         self.len == 0
     }
 
+    /// How many of the newest did not pass, in a row.
+    #[must_use]
+    pub fn not_ok(self) -> u32 {
+        self.bits.trailing_ones()
+    }
+
     /// How many times pass and not-pass followed each other.
     #[must_use]
     pub fn transitions(self) -> u32 {

@@ -23,7 +23,7 @@ use crate::facts::{Blame, CheckName, Code, FactName, Key, Observation, Subject, 
 use crate::records::CheckView;
 use crate::redact::Clean;
 
-pub use count::is_due;
+pub use count::{GAP_INTERVALS, is_due};
 pub use incident::{Ack, Closing, Incident, Mark, Mute, Outcome, Snapshot, Standing, Surfaced, Word};
 pub use notice::{Notice, Turn};
 pub use policy::{Advice, Covers, Deed, Dependency, Done, Impact, Level, Policy, Silence};
@@ -46,6 +46,8 @@ pub struct Before {
     pub recovering: BTreeMap<Key, Timestamp>,
     /// Checks that `when` left out in this cycle.
     pub skipped: BTreeMap<CheckName, Clean>,
+    /// Whether the store takes nothing at present, so that what is known may end where its trouble began.
+    pub unrecorded: bool,
 }
 
 /// One thing that surfaced.
@@ -123,15 +125,21 @@ pub struct Judged {
 }
 
 impl Judged {
-    /// The highest level among open incidents that are not held.
+    /// The highest level among open incidents that are not held. Held ones are their parent's trouble, as long as that is
+    /// open itself: while the parent is only logged, what was said of a child still stands, and nothing is called well.
     #[must_use]
     pub fn status(&self) -> Level {
-        self.incidents
-            .iter()
-            .filter(|incident| !matches!(incident.muted, Some(Mute::Held(_))))
-            .map(|incident| incident.level)
-            .max()
-            .unwrap_or(Level::Ok)
+        self.standing().map(|incident| incident.level).max().unwrap_or(Level::Ok)
+    }
+
+    /// The open incidents that stand for themselves.
+    pub fn standing(&self) -> impl Iterator<Item = &Incident> {
+        self.incidents.iter().filter(|incident| match &incident.muted {
+            Some(Mute::Held(parent)) => {
+                incident.surfaced.is_some() && !self.incidents.iter().any(|other| other.key.check == *parent)
+            }
+            _ => true,
+        })
     }
 }
 
@@ -271,9 +279,14 @@ impl<'a> Bench<'a> {
     ) {
         let word = seen.word();
         if word == Word::Unknown(Blame::Ours) {
-            // Own trouble is the finding of `pulsecheck`; here nothing is known, so nothing moves.
+            // Own trouble is the finding of `pulsecheck`; here nothing moves. Of what was never seen, nothing is known.
+            mark.blind = true;
+            if mark.counted.is_none() {
+                mark.outcome = count::outcome(word, seen.reasons.first());
+            }
             return;
         }
+        mark.blind = false;
         let passes = word == Word::Pass;
         let transient = seen.reasons.iter().all(|reason| !reason.settled);
         let held = parent_is_down && !passes && transient;
@@ -293,10 +306,11 @@ impl<'a> Bench<'a> {
         let mended = passes && self.open.get(key).is_some_and(|incident| incident.settled);
         let counted = count::counts(mark, policy, observation.at) || mended;
         if counted {
-            count::advance(mark, policy, word, observation.at);
+            count::advance(mark, policy, word, observation.at, self.before.unrecorded);
         }
         mark.bands.clone_from(&seen.bands);
-        let (mut level, lead) = count::level(seen, mark, policy);
+        let was_red = self.open.get(key).is_some_and(|incident| incident.level == Level::Red);
+        let (mut level, lead) = count::level(seen, mark, policy, was_red);
         mark.outcome = count::outcome(word, lead);
         mark.since = if passes { None } else { mark.since.or(Some(observation.at)) };
         if mark.flapping {
@@ -324,12 +338,9 @@ impl<'a> Bench<'a> {
         if let Some(closing) = ended {
             self.close(key, closing);
         }
-        if passes {
-            let silenced = self.is_silenced(key);
+        // A silence holds back what changed, it does not forget it: the comparison waits until the silence ends.
+        if passes && !self.is_silenced(key) {
             for differs in diff::compare(&observation.facts, &key.subject, mark, counted, self.now) {
-                if silenced {
-                    continue;
-                }
                 self.say(key, What::Fact(differs.name), Level::Ok, differs.said, None, observation.at);
             }
         }
@@ -484,7 +495,7 @@ impl<'a> Bench<'a> {
                 self.judged.held.entry(parent.clone()).or_default().push(key.clone());
             }
             let what = if incident.withdrawn && incident.muted.is_none() {
-                incident.surfaced.as_ref().is_none_or(|said| said.at < incident.level_since).then_some(What::Withdrawn)
+                incident.surfaced.as_ref().is_none_or(|said| !said.withdrawn).then_some(What::Withdrawn)
             } else {
                 turn::surfaces(&incident, flapping, was_muted.as_ref())
             };
@@ -582,17 +593,23 @@ fn flaps(mark: Option<&Mark>, said: &Clean) -> Clean {
     crate::clean!("{turns} turns in {of} observations: {said}")
 }
 
-/// When all hosts beyond this machine failed to connect, three or more, it is our network: their checks learn nothing, and
-/// `pulsecheck` has a finding. That one is transient, unlike its others: a cable comes back by itself.
-fn own_network(mut seen: Vec<Observation>, now: Timestamp) -> Vec<Observation> {
+/// How many hosts beyond this machine were tried, if there were three or more and none could be connected to: then it is our
+/// own network.
+#[must_use]
+pub fn network_down(seen: &[Observation]) -> Option<usize> {
     let mut reached: BTreeMap<&Clean, bool> = BTreeMap::new();
     for (host, connected) in seen.iter().flat_map(|observation| &observation.remotes) {
         *reached.entry(host).or_default() |= connected;
     }
-    if reached.len() < NETWORK_HOSTS || reached.values().any(|connected| *connected) {
-        return seen;
-    }
-    let said = crate::clean!("none of {} remote hosts could be reached: it is this machine's network", reached.len());
+    let down = reached.len() >= NETWORK_HOSTS && !reached.values().any(|connected| *connected);
+    down.then_some(reached.len())
+}
+
+/// When all hosts beyond this machine failed to connect, three or more, it is our network: their checks learn nothing, and
+/// `pulsecheck` has a finding. That one is transient, unlike its others: a cable comes back by itself.
+fn own_network(mut seen: Vec<Observation>, now: Timestamp) -> Vec<Observation> {
+    let Some(tried) = network_down(&seen) else { return seen };
+    let said = crate::clean!("none of {tried} remote hosts could be reached: it is this machine's network");
     for observation in seen.iter_mut().filter(|observation| !observation.remotes.is_empty()) {
         for unread in observation.unread.values_mut().filter(|unread| unread.blame == Blame::Target) {
             *unread = Unread::ours("own_network", unread.said.clone());

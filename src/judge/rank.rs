@@ -54,7 +54,7 @@ pub fn rank(judged: &Judged, policies: &BTreeMap<CheckName, Policy>, now: Timest
         *children.entry(&parent.check).or_default() += 1;
     }
     let mut items: BTreeMap<Key, Ranked> = BTreeMap::new();
-    for incident in judged.incidents.iter().filter(|incident| !matches!(incident.muted, Some(Mute::Held(_)))) {
+    for incident in judged.standing() {
         let policy = policies.get(&incident.key.check);
         let streak = judged
             .after
@@ -106,7 +106,7 @@ pub fn requires_human(items: &[Ranked], incidents: &[Incident]) -> bool {
 }
 
 fn words(key: &Key, said: &Clean) -> Clean {
-    crate::clean!("{key}: {said}")
+    crate::clean!("{}: {said}", key.shown())
 }
 
 fn standing(incident: &Incident, policy: Option<&Policy>, streak: u32, reach: u32, now: Timestamp) -> Ranked {

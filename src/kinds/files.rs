@@ -467,16 +467,11 @@ mod tests {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
     use super::*;
-    use crate::kinds::trial::{Trial, problems, settings};
+    use crate::kinds::testing::{Trial, problems, settings};
 
     fn write(path: &Path, bytes: &[u8], mode: u32) {
         files::replace(path, bytes, mode).unwrap();
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-    }
-
-    #[test]
-    fn the_example_parses() {
-        crate::kinds::testing::example_parses::<Files>();
     }
 
     #[test]

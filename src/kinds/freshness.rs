@@ -396,15 +396,10 @@ mod tests {
     }
 
     #[test]
-    fn the_example_is_a_table_of_this_kind() {
-        crate::kinds::testing::example_parses::<Freshness>();
-    }
-
-    #[test]
     fn a_whole_look_goes_through_the_host() {
         let root = tempfile::tempdir().unwrap();
         let toml = format!("path = '{}'\nmax_age = '10m'", root.path().join("none").display());
-        let look = crate::kinds::trial::Trial::new(root.path()).look::<Freshness>(&settings(&toml)).unwrap();
+        let look = crate::kinds::testing::Trial::new(root.path()).look::<Freshness>(&settings(&toml)).unwrap();
         assert_eq!(look.codes(), ["missing"]);
     }
 }

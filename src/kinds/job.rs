@@ -734,15 +734,10 @@ mod tests {
     }
 
     #[test]
-    fn the_example_is_a_table_of_this_kind() {
-        crate::kinds::testing::example_parses::<Job>();
-    }
-
-    #[test]
     fn a_whole_look_goes_through_the_host() {
         let root = tempfile::tempdir().unwrap();
-        let settings = crate::kinds::trial::settings::<Job>("jobs = ['j']");
-        let look = crate::kinds::trial::Trial::new(root.path()).look::<Job>(&settings).unwrap();
+        let settings = crate::kinds::testing::settings::<Job>("jobs = ['j']");
+        let look = crate::kinds::testing::Trial::new(root.path()).look::<Job>(&settings).unwrap();
         assert_eq!(look.codes(), ["j: never_ran"]);
     }
 

@@ -3,9 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Pid, test_kill_process};
-
-use crate::host::files;
+use crate::host::identity;
 use crate::records::{Ending, Execution};
 
 /// This machine, as far as executions are concerned.
@@ -18,12 +16,7 @@ pub(super) struct Ledger {
 impl Ledger {
     /// Reads which boot this is. Blocking.
     pub(super) fn read(proc: &Path) -> Self {
-        let boot_id = files::read(&proc.join("sys/kernel/random/boot_id"), 64)
-            .ok()
-            .and_then(|(bytes, _)| String::from_utf8(bytes).ok())
-            .map(|id| id.trim().to_owned())
-            .filter(|id| !id.is_empty());
-        Self { proc: proc.to_owned(), boot_id }
+        Self { proc: proc.to_owned(), boot_id: identity::boot_id(proc) }
     }
 
     /// How an execution ended; none while it runs. One without an end whose machine was started anew or whose wrapper is
@@ -33,7 +26,7 @@ impl Ledger {
             return execution.ending.clone();
         }
         let other_boot = execution.boot_id.is_some() && self.boot_id.is_some() && execution.boot_id != self.boot_id;
-        let gone = execution.wrapper.is_some_and(|(pid, ticks)| !self.lives(pid, ticks));
+        let gone = execution.wrapper.is_some_and(|(pid, ticks)| !identity::lives(&self.proc, pid, ticks));
         (execution.ended.is_some() || other_boot || gone).then_some(Ending::Interrupted)
     }
 
@@ -41,32 +34,12 @@ impl Ledger {
     pub(super) fn runs(&self, execution: &Execution) -> bool {
         self.ending(execution).is_none()
     }
-
-    fn lives(&self, pid: u32, ticks: u64) -> bool {
-        match files::read(&self.proc.join(pid.to_string()).join("stat"), 4_096) {
-            Ok((stat, _)) => started(&String::from_utf8_lossy(&stat)) == Some(ticks),
-            // Where `/proc` hides other users' processes, the kernel still tells that there is one.
-            Err(_) => i32::try_from(pid)
-                .ok()
-                .and_then(Pid::from_raw)
-                .is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::PERM)),
-        }
-    }
-}
-
-/// The start time in clock ticks since boot of a line of `/proc/PID/stat` (proc(5), field 22); none for a process that is
-/// dead and not yet collected.
-fn started(stat: &str) -> Option<u64> {
-    // The name stands in parentheses and may itself hold spaces and parentheses.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?;
-    fields.nth(18)?.parse().ok().filter(|_| !matches!(state, "Z" | "X"))
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::host::files;
 
     /// An execution that began at this second and ended, if it did, at that one.
     pub(in crate::kinds) fn execution(job: &str, started: i64, ended: Option<(i64, Ending)>) -> Execution {
@@ -84,14 +57,6 @@ pub(super) mod tests {
             stdout_sha256: None,
             tail: None,
         }
-    }
-
-    #[test]
-    fn the_start_is_read_behind_any_name() {
-        let rest = "1 7 7 0 -1 4194304 100 0 0 0 1 2 0 0 20 0 1 0 8812 1000 50";
-        assert_eq!(started(&format!("7 (a) b (c) S {rest}")), Some(8_812));
-        assert_eq!(started(&format!("7 (agent) Z {rest}")), None);
-        assert_eq!(started("7 (agent"), None);
     }
 
     #[test]

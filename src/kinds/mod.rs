@@ -18,10 +18,10 @@ pub mod system;
 pub mod tcp;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 pub mod token;
-#[cfg(test)]
-mod trial;
 mod words;
 
 use std::collections::BTreeMap;

@@ -231,15 +231,10 @@ mod tests {
     }
 
     #[test]
-    fn the_example_is_a_table_of_this_kind() {
-        crate::kinds::testing::example_parses::<Rule>();
-    }
-
-    #[test]
     fn a_whole_look_goes_through_the_host() {
         let root = tempfile::tempdir().unwrap();
         let settings = settings("expr = 'checks[\"a\"].outcome == \"fail\"'\nsays = 'x'").unwrap();
-        let unread = crate::kinds::trial::Trial::new(root.path()).look::<Rule>(&settings).unwrap_err();
+        let unread = crate::kinds::testing::Trial::new(root.path()).look::<Rule>(&settings).unwrap_err();
         assert_eq!(unread.code.as_str(), "not_observed");
     }
 }

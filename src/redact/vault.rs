@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
 use super::{Span, plain};
@@ -64,13 +64,35 @@ fn finder(version: usize) -> Option<Arc<AhoCorasick>> {
     let mut wanted = BTreeSet::new();
     for secret in &secrets {
         forms(secret, &mut wanted);
+        for part in of_url(secret) {
+            forms(part, &mut wanted);
+        }
     }
-    let finder = AhoCorasick::builder().match_kind(MatchKind::Standard).build(&wanted).ok().map(Arc::new);
+    // A secret of invisible characters leaves nothing without them, and nothing is found everywhere and for ever.
+    wanted.retain(|form| form.chars().count() >= MIN_CHARS);
+    // A DFA of a secret that repeats itself (`aaaa…`) takes the square of its length to build.
+    let mut builder = AhoCorasick::builder();
+    builder.match_kind(MatchKind::Standard).kind(Some(AhoCorasickKind::ContiguousNFA));
+    let finder = builder.build(&wanted).ok().map(Arc::new);
     let mut built = FINDER.write().unwrap_or_else(PoisonError::into_inner);
     if built.0 < version {
         *built = (version, finder.clone());
     }
     finder
+}
+
+/// What of a secret URL is the secret: servers repeat the path or the password without the rest. Words in it are none.
+fn of_url(url: &str) -> Vec<&str> {
+    const NO_WORD: usize = 16;
+    let Some((host, rest)) = url.split_once("://").map(|(_, after)| {
+        let end = after.find(['/', '?', '#']).unwrap_or(after.len());
+        after.split_at(end)
+    }) else {
+        return Vec::new();
+    };
+    let password = host.rsplit_once('@').and_then(|(user, _)| user.split_once(':')).map(|(_, password)| password);
+    let parts = std::iter::once(rest).chain(rest.split(['/', '?', '&', '=', '#'])).filter(|part| part.len() >= NO_WORD);
+    password.into_iter().filter(|password| password.len() >= MIN_ENCODED).chain(parts).collect()
 }
 
 /// A secret as it is, without its invisible characters, line by line, and encoded in the ways of URLs, JSON, HTML,
@@ -123,6 +145,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn of_a_url_the_parts_are_known_that_are_no_words() {
+        for (url, parts) in [
+            (
+                "https://example.net/v1/hooks/Zk3qPw7nXr5tLm2vBd9s",
+                vec!["/v1/hooks/Zk3qPw7nXr5tLm2vBd9s", "Zk3qPw7nXr5tLm2vBd9s"],
+            ),
+            ("https://example.net?t=Qn6yHc8wJf4gRt2kVb7x", vec!["?t=Qn6yHc8wJf4gRt2kVb7x", "Qn6yHc8wJf4gRt2kVb7x"]),
+            ("postgres://agent:Zk3qPw7n@db/agents", vec!["Zk3qPw7n"]),
+            ("https://example.net/v1/hooks", vec![]),
+            ("no URL at all", vec![]),
+        ] {
+            assert_eq!(of_url(url), parts, "{url}");
+        }
+    }
+
+    #[test]
     fn every_form_is_found_in_every_place() {
         // Made at run time, so that it is in no file.
         let secret: String = ["Tr0ub", "4dor&", "\"3/", "ü x"].concat();
@@ -151,5 +189,15 @@ mod tests {
         let mut wanted = BTreeSet::new();
         forms("abcd", &mut wanted);
         assert_eq!(wanted, BTreeSet::from(["abcd".to_owned()]));
+    }
+
+    #[test]
+    fn a_secret_that_nobody_could_see_is_not_found_everywhere() {
+        for invisible in ["\u{200b}", "\0"] {
+            learn(&invisible.repeat(6));
+        }
+        let mut spans = Vec::new();
+        find("between two letters stands nothing", &mut spans);
+        assert_eq!(spans, []);
     }
 }

@@ -98,6 +98,26 @@ pub struct Analysis {
     pub model: Clean,
 }
 
+/// What is printed when not even the least report could be made valid.
+pub const LAST_RESORT: &str = r#"{"timestamp_pt":"1970-01-01 00:00 PT","status":"red","changes_detected":true,"top_3":[],"requires_human":true,"escalate_to":null,"notes":"no valid report could be made of this cycle: pulsecheck status","timestamp":"1970-01-01T00:00:00Z","cycle":"unknown","host":"unknown","triaged_by":"rules"}"#;
+
+impl Report {
+    /// The same with every text through the gate once more, for secrets that were learnt after it was written, and back
+    /// within its lengths.
+    #[must_use]
+    pub fn clean_again(mut self) -> Self {
+        let again = |text: &Clean, limit: usize| chars(&Clean::new(text.as_str()), limit);
+        for item in &mut self.top_3 {
+            item.item = again(&item.item, ITEM_CHARS);
+            item.action = again(&item.action, ACTION_CHARS);
+            item.subject = Clean::line(&item.subject, 200).as_str().to_owned();
+        }
+        self.notes = again(&self.notes, NOTES_CHARS);
+        self.host = again(&self.host, 253);
+        self
+    }
+}
+
 /// What a report needs to know beside the judgement.
 #[derive(Debug, Clone)]
 pub struct Frame<'a> {
@@ -145,7 +165,7 @@ pub fn write(judged: &Judged, policies: &BTreeMap<CheckName, Policy>, frame: &Fr
 pub fn minimal(judged: &Judged, frame: &Frame<'_>, why: &str) -> Report {
     let reds: Vec<&Key> =
         judged.incidents.iter().filter(|i| i.level == Level::Red).map(|incident| &incident.key).collect();
-    let named = listed(reds.iter().map(ToString::to_string), 12);
+    let named = listed(reds.iter().map(|key| key.shown()), 12);
     let notes = crate::clean!("this report was cut down because the full one failed its schema ({why}); red: {named}");
     Report {
         timestamp_pt: pacific(frame.at),
@@ -181,31 +201,31 @@ fn notes(judged: &Judged, items: &[Ranked], frame: &Frame<'_>, may_escalate: boo
     let mut parts: Vec<String> = Vec::new();
     parts.extend(frame.head.iter().map(ToString::to_string));
     let beyond = || items.iter().skip(TOP);
-    let new = listed(beyond().filter(|item| !item.changes.is_empty()).map(|item| item.key.to_string()), 8);
+    let new = listed(beyond().filter(|item| !item.changes.is_empty()).map(|item| item.key.shown()), 8);
     if !new.is_empty() {
         parts.push(format!("also new: {new}"));
     }
     let standing =
-        listed(beyond().filter(|item| item.changes.is_empty() && !item.set_aside).map(|item| item.key.to_string()), 8);
+        listed(beyond().filter(|item| item.changes.is_empty() && !item.set_aside).map(|item| item.key.shown()), 8);
     if !standing.is_empty() {
         parts.push(format!("still standing: {standing}"));
     }
-    let aside = listed(beyond().filter(|item| item.set_aside).map(|item| item.key.to_string()), 4);
+    let aside = listed(beyond().filter(|item| item.set_aside).map(|item| item.key.shown()), 4);
     if !aside.is_empty() {
         parts.push(format!("acked or silenced: {aside}"));
     }
     for (parent, keys) in &judged.held {
         parts.push(format!("{} held while {parent} is down", keys.len()));
     }
-    let logged = listed(judged.logged.iter().map(|(key, _)| key.to_string()), 4);
+    let logged = listed(judged.logged.iter().map(|(key, _)| key.shown()), 4);
     if !logged.is_empty() {
         parts.push(format!("logged, not yet a pattern: {logged}"));
     }
-    let arrivals = listed(judged.arrivals.iter().map(ToString::to_string), 4);
+    let arrivals = listed(judged.arrivals.iter().map(Key::shown), 4);
     if !arrivals.is_empty() {
         parts.push(format!("first seen: {arrivals}"));
     }
-    let departures = listed(judged.departures.iter().map(ToString::to_string), 4);
+    let departures = listed(judged.departures.iter().map(Key::shown), 4);
     if !departures.is_empty() {
         parts.push(format!("no longer seen: {departures}"));
     }
@@ -234,11 +254,8 @@ fn tally(judged: &Judged) -> String {
 fn listed(names: impl Iterator<Item = String>, limit: usize) -> String {
     let all: Vec<String> = names.collect();
     let more = all.len().saturating_sub(limit);
-    let mut text = all.into_iter().take(limit).collect::<Vec<_>>().join(", ");
-    if more > 0 {
-        text.push_str(&format!(", +{more} more"));
-    }
-    text
+    let text = all.into_iter().take(limit).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{text}, +{more} more") } else { text }
 }
 
 /// Cut to a number of characters, the cut marked with `…`.

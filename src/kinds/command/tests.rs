@@ -3,7 +3,7 @@ use std::path::Path;
 
 use super::*;
 use crate::host::files;
-use crate::kinds::trial::{Look, Trial, problems, settings};
+use crate::kinds::testing::{Look, Trial, problems, settings};
 
 fn script(dir: &Path, body: &str) -> String {
     let path = dir.join("check.sh");
@@ -170,11 +170,6 @@ fn output_is_bounded_and_foreign() {
     assert_eq!(look.facts.flag(&Subject::none(), "output_cut"), Some(true));
     let fact = look.facts.get(&Subject::none(), "output").unwrap();
     assert!(fact.foreign);
-}
-
-#[test]
-fn the_example_parses() {
-    crate::kinds::testing::example_parses::<Command>();
 }
 
 #[test]

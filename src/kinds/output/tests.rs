@@ -448,11 +448,6 @@ fn hostile_content_is_found_wrong_and_never_more() {
 }
 
 #[test]
-fn the_example_is_a_table_of_this_kind() {
-    crate::kinds::testing::example_parses::<Output>();
-}
-
-#[test]
 fn columns_are_watched_where_they_are_named() {
     let mut place = Place::new();
     place.write("a.csv", b"id,name\n1,a\n", WRITTEN);
@@ -470,7 +465,7 @@ fn a_whole_look_goes_through_the_host() {
     let place = Place::new();
     let path = place.write("a.json", b"[]", WRITTEN);
     let toml = format!("path = '{}'\nmax_age = '3650d'", path.display());
-    let mut trial = crate::kinds::trial::Trial::new(place.root.path());
-    let look = trial.look::<Output>(&crate::kinds::trial::settings::<Output>(&toml)).unwrap();
+    let mut trial = crate::kinds::testing::Trial::new(place.root.path());
+    let look = trial.look::<Output>(&crate::kinds::testing::settings::<Output>(&toml)).unwrap();
     assert_eq!(look.codes(), ["empty"]);
 }

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::*;
 use crate::facts::{Class, Value};
 use crate::kinds::testing::at;
-use crate::kinds::trial::{Look, Trial, problems, settings};
+use crate::kinds::testing::{Look, Trial, problems, settings};
 
 /// A process that sleeps under a name of its own, and is ended with the test.
 struct Sleeper(Child);
@@ -292,11 +292,6 @@ fn a_proc_that_hides_processes_is_known() {
         assert_eq!(hides(dir.path()), hidden, "{options}");
     }
     assert!(!hides(Path::new("/nothing/here")));
-}
-
-#[test]
-fn the_example_parses() {
-    crate::kinds::testing::example_parses::<Process>();
 }
 
 #[test]

@@ -277,8 +277,8 @@ mod tests {
     use super::*;
     use crate::facts::{Class, Scale};
     use crate::host::mounts;
+    use crate::kinds::testing;
     use crate::kinds::testing::at;
-    use crate::kinds::trial;
 
     const TABLE: &str = "\
 /dev/sda2 / ext4 rw,relatime 0 0
@@ -335,7 +335,7 @@ tank/photos /tank/photos zfs rw 0 0
     fn of_two_limits_the_smaller_counts() {
         const GIB: u64 = 1 << 30;
         let mount = &mounts::parse("/dev/sda1 /d ext4 rw 0 0")[0];
-        let settings = trial::settings::<super::super::System>("");
+        let settings = testing::settings::<super::super::System>("");
         for (total, free, warn, fail) in [(4_000, 400, 20, 5), (100, 30, 10, 5), (60, 3, 6, 3), (20, 1, 2, 1)]
             .map(|(t, f, w, l)| (t, f, w * GIB, l * GIB))
         {
@@ -369,7 +369,7 @@ tank/photos /tank/photos zfs rw 0 0
     #[test]
     fn what_can_only_be_read_is_not_judged_by_its_room() {
         let mount = &mounts::parse("/dev/sda1 /d ext4 ro 0 0")[0];
-        let settings = trial::settings::<super::super::System>("");
+        let settings = testing::settings::<super::super::System>("");
         let room = Room { total: 100, free: 0, used: 100, inodes: 0, inodes_free: 0 };
         let mut facts = Facts::new();
         let subject = Subject::new("/d");

@@ -16,7 +16,7 @@ use super::{Cx, FactDoc, Fetched, Kind, KindDoc, Past, ReasonDoc, ReasonOutcome}
 use crate::clean;
 use crate::facts::{Edge, Facts, Finding, Scale, Subject, Unit, Unread, Weight, Worse};
 use crate::host::mounts::{self, Mount};
-use crate::host::{Paths, files};
+use crate::host::{Paths, files, identity};
 use crate::redact::Clean;
 use crate::settings::{Dur, Size};
 use crate::words::size;
@@ -313,7 +313,7 @@ impl Tables {
             meminfo: text("meminfo"),
             loadavg: text("loadavg"),
             stat: text("stat").ok(),
-            boot_id: text("sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()),
+            boot_id: identity::boot_id(&paths.proc),
             clock_synchronised: there(&timesync).then(|| there(&timesync.join("synchronized"))),
         }
     }

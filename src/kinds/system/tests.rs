@@ -5,7 +5,7 @@ use super::*;
 use crate::clock::Now;
 use crate::facts::Class;
 use crate::kinds::testing::at;
-use crate::kinds::trial::{Trial, problems, settings};
+use crate::kinds::testing::{Trial, problems, settings};
 
 const MEMINFO: &str = "\
 MemTotal:       16384000 kB
@@ -173,11 +173,6 @@ fn limits_can_be_taken_away() {
     assert_eq!(settings.disk_fail.of(1_000), Some(10.0));
     assert_eq!(settings.memory_warn.of(1), Some(1_073_741_824.0));
     assert_eq!((settings.load.warn, settings.inodes.fail), (None, None));
-}
-
-#[test]
-fn the_example_parses() {
-    crate::kinds::testing::example_parses::<System>();
 }
 
 #[test]

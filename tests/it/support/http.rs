@@ -31,6 +31,14 @@ impl Seen {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
+    /// The events of a notice, as `turn level dedup-key`.
+    pub fn events(&self) -> Vec<String> {
+        let words = |event: &serde_json::Value| {
+            ["turn", "level", "dedup_key"].map(|key| event[key].as_str().unwrap().to_owned())
+        };
+        self.json()["events"].as_array().unwrap().iter().map(|event| words(event).join(" ")).collect()
+    }
+
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap()
     }
@@ -66,6 +74,21 @@ impl Http {
         http
     }
 
+    /// From now on it answers with this status and nothing else.
+    pub fn status(&self, status: u16) {
+        self.answer(Answer::With(status, "text/plain", String::new()));
+    }
+
+    /// What a config says to have its notices posted here.
+    pub fn hook(&self) -> String {
+        format!("[notify.hook]\nkind = \"webhook\"\nurl = \"{}\"\nmax_per_hour = 1000\n", self.url())
+    }
+
+    /// What a config says to have a path here looked at.
+    pub fn check(&self, name: &str) -> String {
+        format!("[check.{name}]\nkind = \"http\"\nurl = \"{}/{name}\"\n", self.url())
+    }
+
     /// One that answers 200 with this text.
     pub fn ok(body: &str) -> Self {
         Self::start(Answer::With(200, "text/plain", body.to_owned()))
@@ -87,6 +110,11 @@ impl Http {
     /// Takes out what was sent so far.
     pub fn take(&self) -> Vec<Seen> {
         std::mem::take(&mut self.shared.lock().unwrap().seen)
+    }
+
+    /// Takes out what a `webhook` channel said here, as `turn level dedup-key`, in the order in which it came.
+    pub fn heard(&self) -> Vec<String> {
+        self.take().iter().flat_map(Seen::events).collect()
     }
 
     fn serve(&self, mut stream: TcpStream) {

@@ -1,11 +1,14 @@
 //! A home of its own for each test, the real binary at any time of day, and small servers on loopback.
 
 mod http;
+pub mod tls;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use jiff::{SignedDuration, Timestamp};
+use pulsecheck::steps::{KILL_AT, Step};
+use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -67,6 +70,19 @@ impl Lab {
         self.write("pulsecheck.toml", text);
     }
 
+    /// Rows of the database, a line each, the columns joined by a blank.
+    pub fn rows(&self, query: &str) -> Vec<String> {
+        let database = Connection::open_with_flags(self.state().join("state.db"), OpenFlags::SQLITE_OPEN_READ_ONLY);
+        let database = database.unwrap();
+        let mut query = database.prepare(query).unwrap();
+        let columns = query.column_count();
+        let line = |row: &rusqlite::Row<'_>| {
+            let columns = (0..columns).map(|at| row.get::<_, rusqlite::types::Value>(at).map(shown));
+            Ok(columns.collect::<Result<Vec<_>, _>>()?.join(" "))
+        };
+        query.query_map([], line).unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
     /// Lets time pass.
     pub fn pass(&mut self, minutes: i64) -> &mut Self {
         self.now += SignedDuration::from_mins(minutes);
@@ -104,9 +120,27 @@ impl Lab {
         ran
     }
 
+    /// One cycle now that is killed at a step.
+    pub fn killed_at(&self, step: Step) -> Ran {
+        let ran = Ran::from(self.command(&["run"]).env(KILL_AT, step.name()).output().unwrap());
+        assert_eq!(ran.code, None, "it was to be killed when {}: {ran:?}", step.name());
+        ran
+    }
+
     /// One cycle a quarter of an hour later.
     pub fn next(&mut self) -> Ran {
         self.pass(15).cycle()
+    }
+}
+
+fn shown(value: rusqlite::types::Value) -> String {
+    use rusqlite::types::Value;
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::Integer(n) => n.to_string(),
+        Value::Real(n) => n.to_string(),
+        Value::Text(text) => text,
+        Value::Blob(bytes) => format!("{} bytes", bytes.len()),
     }
 }
 
