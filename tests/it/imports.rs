@@ -49,7 +49,7 @@ fn is_test(path: &Path) -> bool {
 fn every_module_imports_what_the_table_allows() {
     let allowed = allowed();
     let modules: BTreeSet<&str> = allowed.keys().map(String::as_str).collect();
-    let named = Regex::new(r"crate::(?:(\w+)|\{([^}]*)\})").unwrap();
+    let mention = Regex::new(r"crate::(?:(\w+)|\{([^}]*)\})").unwrap();
     let mut seen = BTreeSet::new();
     let mut wrong = Vec::new();
     visit(Path::new("src"), &mut |path| {
@@ -65,7 +65,7 @@ fn every_module_imports_what_the_table_allows() {
             return;
         };
         let code = code(path);
-        for import in named.captures_iter(&code) {
+        for import in mention.captures_iter(&code) {
             let names: Vec<&str> = match (import.get(1), import.get(2)) {
                 (Some(one), _) => vec![one.as_str()],
                 (_, Some(list)) => list.as_str().split(',').filter_map(|item| item.trim().split("::").next()).collect(),

@@ -71,7 +71,7 @@ fn plugins_are_checks() {
     ];
     let mut lab = Lab::new();
     let stamp = lab.write("stamp", "x");
-    let an_hour_ago = std::fs::metadata(&stamp).unwrap().modified().unwrap() - std::time::Duration::from_secs(3_600);
+    let an_hour_ago = std::fs::metadata(&stamp).unwrap().modified().unwrap() - std::time::Duration::from_hours(1);
     std::fs::File::options().write(true).open(&stamp).unwrap().set_modified(an_hour_ago).unwrap();
     lab.config(&config.concat().replace("STAMP", stamp.to_str().unwrap()));
     site.answer(Answer::With(500, "text/plain", "broken".to_owned()));

@@ -73,6 +73,7 @@ impl Heard {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
 fn planted_secrets_come_out_nowhere() {
     let (mut lab, mut planted, mut heard) = (Lab::new(), Planted::default(), Heard::default());
     let mut config = "[limits]\ndelivery = \"1s\"\n".to_owned();

@@ -144,7 +144,7 @@ impl Tls {
 /// Serves one connection to its end; a client that breaks off is the client's matter.
 fn serve(mut stream: TcpStream, config: Arc<ServerConfig>, mood: Mood) {
     // Bounded, whatever the client does.
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     match mood {
         Mood::HangsUp => {}
         Mood::Mute => while stream.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {},
