@@ -34,6 +34,7 @@ use crate::kinds::{AnyCheck, AnyKind, KINDS};
 use crate::notify::{AnyChannel, NOTIFIERS};
 use crate::redact::Clean;
 use crate::schedule::Window;
+use crate::settings::{SecretRef, named_in};
 
 use common::OwnKeys;
 use dispatch::Registry;
@@ -72,6 +73,8 @@ pub struct Config {
     pub checks: BTreeMap<CheckName, Check>,
     /// The channels that are switched on.
     pub channels: BTreeMap<String, Channel>,
+    /// Where all secrets are kept that it names, those of what is switched off too.
+    pub secrets: BTreeSet<SecretRef>,
     own: Policy,
 }
 
@@ -130,7 +133,9 @@ impl Config {
             let included = including.map(|file| files::included(&main, &file.root, host, &mut out));
             let complete = out.is_empty();
             let sources: Vec<_> = std::iter::once(main).chain(included.into_iter().flatten()).collect();
-            assemble(&sources, complete, Registry { kinds: KINDS, notifiers: NOTIFIERS }, host, &mut out)
+            let registry = Registry { kinds: KINDS, notifiers: NOTIFIERS };
+            let (config, secrets) = named_in(|| assemble(&sources, complete, registry, host, &mut out));
+            config.map(|config| Self { secrets, ..config })
         });
         match config {
             Some(config) if out.is_empty() => Ok(Self { source: found.clone(), ..config }),
@@ -202,6 +207,7 @@ fn put_together(
         store: top.store,
         checks,
         channels,
+        secrets: BTreeSet::new(),
         own: policy::own_policy(&own, top.interval),
     })
 }

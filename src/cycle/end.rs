@@ -1,7 +1,7 @@
 //! The end of a cycle: judge inside the transaction, commit, deliver, and hand back what is to be printed. Where the store
 //! can't commit, what is red is said all the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -20,7 +20,7 @@ use crate::host::sqlite::Trouble;
 use crate::jobs::spool;
 use crate::judge::{self, Before, Judged, Level, Policy, Turn, Word};
 use crate::kinds::pulsecheck::{self, Own};
-use crate::redact::{self, Clean};
+use crate::redact::Clean;
 use crate::report::{self, Frame, Report};
 use crate::steps::{Step, reached};
 use crate::store::{self, Committed, Counts, CycleRow, Lease, LogRow, OutboxRow, Store};
@@ -38,6 +38,7 @@ pub(super) struct End<'a> {
     pub deadline: Instant,
     pub looked: Looked,
     pub taken: spool::Taken,
+    pub spool_unread: Option<Clean>,
 }
 
 /// A judged cycle and the words for it.
@@ -103,6 +104,7 @@ impl End<'_> {
     ) -> Result<(Worded, Committed), store::Error> {
         let mut own = self.own(said.to_vec());
         self.outbox_trouble(store, &mut own)?;
+        let reachable = self.reachable(store)?;
         let mut tx = store.begin(lease)?;
         own.clock_moved = clock_moved(&tx, self.host, self.now)?;
         for (name, policy) in &self.policies {
@@ -121,7 +123,7 @@ impl End<'_> {
             }
         }
         own.any_could_look = any_could_look(&self.looked.seen, &before.snapshot, self.looked.not_due);
-        let worded = self.word(before, &own, None);
+        let worded = self.word(before, &own, None, &reachable);
         reached(self.host, Step::Judged);
         let row = self.row(&worded);
         let notices = outbox_rows(&worded);
@@ -136,7 +138,7 @@ impl End<'_> {
         let mut own = self.own(vec![("store_away", why.clone())]);
         own.any_could_look = any_could_look(&self.looked.seen, &before.snapshot, self.looked.not_due);
         let head = clean!("nothing could be committed: {why}");
-        let worded = self.word(before, &own, Some(head.clone()));
+        let worded = self.word(before, &own, Some(head.clone()), &BTreeSet::new());
         let reds: Vec<_> = worded
             .notices
             .iter()
@@ -158,7 +160,7 @@ impl End<'_> {
         before.cycle.clone_from(&self.id);
         let mut own = self.own(Vec::new());
         own.any_could_look = any_could_look(&self.looked.seen, &before.snapshot, self.looked.not_due);
-        let worded = self.word(before, &own, None);
+        let worded = self.word(before, &own, None, &BTreeSet::new());
         ran(worded, None, Vec::new())
     }
 
@@ -170,9 +172,17 @@ impl End<'_> {
             store,
             panicked: self.looked.panicked.clone(),
             spool_bad: self.taken.bad,
+            spool_unread: self.spool_unread.clone(),
             spool_lost: self.taken.lost.as_ref().map(|(_, at)| *at),
             ..Own::default()
         }
+    }
+
+    /// Channels that take what they are sent: those that gave nothing up in the last day, or took something since.
+    fn reachable(&self, store: &Store) -> Result<BTreeSet<String>, store::Error> {
+        let views = store.channels(self.now.wall)?;
+        let takes = |name: &&String| views.get(*name).is_none_or(|view| view.dead == 0 || view.accepted > view.refused);
+        Ok(self.config.channels.keys().filter(takes).cloned().collect())
     }
 
     /// Channels that refuse, and notices that were given up.
@@ -191,7 +201,7 @@ impl End<'_> {
         Ok(())
     }
 
-    fn word(&self, mut before: Before, own: &Own, head: Option<Clean>) -> Worded {
+    fn word(&self, mut before: Before, own: &Own, head: Option<Clean>, reachable: &BTreeSet<String>) -> Worded {
         let at = self.now.wall;
         let mut seen = self.looked.seen.clone();
         seen.push(pulsecheck::observe(own, &self.looked.seen, at));
@@ -204,6 +214,7 @@ impl End<'_> {
             cycle: &self.id,
             now: at,
             quiet_until: self.config.quiet_hours.as_ref().and_then(|hours| hours.ends_after(at)),
+            reachable,
         };
         let notices = route.address(&mut judged);
         let frame = Frame {
@@ -320,7 +331,7 @@ fn outbox_rows(worded: &Worded) -> Vec<OutboxRow> {
         .collect()
 }
 
-/// The report as one line of JSON, redacted once more as a whole and held to its schema; one that fails is replaced by the
+/// The report as one line of JSON, its texts redacted once more and held to its schema; one that fails is replaced by the
 /// least one that names the reds.
 fn valid(report: Report, judged: &Judged, frame: &Frame<'_>) -> (Report, String) {
     let quiet = judged.status() < Level::Yellow && judged.changes.is_empty() && frame.head.is_none();
@@ -328,11 +339,12 @@ fn valid(report: Report, judged: &Judged, frame: &Frame<'_>) -> (Report, String)
         // Nobody sees it: the token is printed, nothing is stored.
         return (report, String::new());
     }
+    let report = report.clean_again();
     match held_to_schema(&report) {
         Ok(json) => (report, json),
         Err(why) => {
-            let least = report::minimal(judged, frame, &why);
-            let json = held_to_schema(&least).unwrap_or_default();
+            let least = report::minimal(judged, frame, &why).clean_again();
+            let json = held_to_schema(&least).unwrap_or_else(|_| report::LAST_RESORT.to_owned());
             (least, json)
         }
     }
@@ -343,14 +355,7 @@ fn held_to_schema(report: &Report) -> Result<String, String> {
     if let Some(problem) = report::problems(&value).into_iter().next() {
         return Err(problem);
     }
-    let json = serde_json::to_string(report).map_err(|error| error.to_string())?;
-    let scrubbed = redact::scrub(&json);
-    // A secret that spans two fields is none; one within a field was replaced before. Should the last pass still find one,
-    // what it leaves must be the same JSON.
-    match serde_json::from_str::<Report>(&scrubbed) {
-        Ok(_) => Ok(scrubbed.into_owned()),
-        Err(_) => Err("a secret stood where it can't be taken out".to_owned()),
-    }
+    serde_json::to_string(report).map_err(|error| error.to_string())
 }
 
 /// What a cycle came to, for who asked for it.

@@ -14,7 +14,7 @@ use crate::clean;
 use crate::clock::Now;
 use crate::config::{Check, When};
 use crate::expr::{Expr, checks_val};
-use crate::facts::{Blame, CheckName, Finding, Key, Observation, Subject, Unread, Weight};
+use crate::facts::{Blame, CheckName, Class, Fact, Finding, Key, Observation, Subject, Unread, Weight, Worse};
 use crate::host::Host;
 use crate::judge::{self, Incident, Level, Snapshot, Standing};
 use crate::kinds::{Cx, Fetched, Memory, Past, Records};
@@ -132,10 +132,16 @@ enum One {
 impl Look<'_> {
     fn is_due(&self, check: &Check) -> bool {
         let Some(standing) = self.snapshot.get(&check.name) else { return true };
-        let red = |subject: &Subject| {
-            self.incidents.iter().any(|i| i.level == Level::Red && i.key == Key::new(&check.name, subject))
+        let open = |subject: &Subject| {
+            let key = Key::new(&check.name, subject);
+            self.incidents.iter().find(|incident| incident.key == key).map(|incident| incident.level)
         };
-        let restless = standing.marks.iter().any(|(subject, mark)| mark.since.is_some() && !red(subject));
+        // What does not pass, could not be looked at through our own fault, or is still open, is looked at each cycle
+        // until it is red.
+        let restless = standing.marks.iter().any(|(subject, mark)| match open(subject) {
+            Some(level) => level < Level::Red,
+            None => mark.since.is_some() || mark.blind,
+        });
         judge::is_due(Some(standing.last.at), restless, &check.policy, self.now.wall)
     }
 
@@ -197,6 +203,13 @@ impl Look<'_> {
         past: &Arc<Past>,
     ) -> Result<(Observation, Vec<(String, Option<Vec<u8>>)>), Clean> {
         let begun = Instant::now();
+        if begun >= self.deadline {
+            // It was others that used up the time: nothing is known of this one, and it is not its fault.
+            let mut observation = Observation::empty(&check.name, self.now.wall);
+            let said = Clean::new("the time for looking was over before its turn came");
+            observation.unread.insert(Subject::none(), Unread::ours("out_of_time", said));
+            return Ok((observation, Vec::new()));
+        }
         let deadline = (begun + check.timeout).min(self.deadline);
         let cx = Cx::new(
             check.name.clone(),
@@ -287,7 +300,9 @@ fn bound(observation: &mut Observation) {
     if subjects.len() > MAX_SUBJECTS {
         // What is in trouble keeps its name before what is well.
         let troubled = |subject: &Subject| {
-            observation.unread.contains_key(subject) || observation.findings.iter().any(|f| f.subject == *subject)
+            observation.unread.contains_key(subject)
+                || observation.findings.iter().any(|f| f.subject == *subject)
+                || observation.facts.of(subject).any(|(_, fact)| beyond_an_edge(fact))
         };
         let mut order: Vec<Subject> = subjects.into_iter().collect();
         order.sort_by_key(|subject| !troubled(subject));
@@ -317,6 +332,15 @@ fn bound(observation: &mut Observation) {
     if cut > 0 {
         observation.facts.info(&Subject::none(), "facts_cut", cut);
     }
+}
+
+/// Whether a gauge is outside its ok band; the way back is left to judging.
+fn beyond_an_edge(fact: &Fact) -> bool {
+    let (Class::Gauge(scale), Some(value)) = (&fact.class, fact.value.number()) else { return false };
+    [&scale.warn, &scale.fail].into_iter().flatten().any(|edge| match scale.worse {
+        Worse::Above => value > edge.at,
+        Worse::Below => value < edge.at,
+    })
 }
 
 /// Whether at least one check could look: what none could look at is never called all right. A target that gave no answer

@@ -101,17 +101,20 @@ pub async fn run(
     progress: &dyn Fn(usize, usize),
 ) -> Result<Ran, CannotRun> {
     reached(host, Step::Begun);
+    let kept = open::open(config, host, options).await?;
+    reached(host, Step::Leased);
+    // From here on it is this run's time: what was spent waiting for another one is not taken from the checks.
     let begun = Instant::now();
     let deadline = begun + config.limits.deadline.get();
     let now = host.now();
-    let kept = open::open(config, host, options, deadline).await?;
-    reached(host, Step::Leased);
     let id = cycle_id(now.wall);
     let before = open::known(&kept, host);
-    let taken = if options.dry { spool::Taken::default() } else { spool_of(host) };
-    let looked = look_at_all(config, host, &before, &taken, (now, begun), progress).await;
+    host.learn(&config.secrets).await;
+    let (taken, spool_unread) = spool_of(host, options.dry, deadline).await;
+    let must_remember = matches!(kept, Kept::Open { .. });
+    let looked = look_at_all(config, host, (&before, &taken), (now, begun), must_remember, progress).await;
     reached(host, Step::Fetched);
-    let end = End { config, host, now, id, policies: config.policies(), deadline, looked, taken };
+    let end = End { config, host, now, id, policies: config.policies(), deadline, looked, taken, spool_unread };
     match kept {
         Kept::Open { store, lease, said } => end.committed(*store, &lease, said).await,
         Kept::Away { why, .. } => Ok(end.away(before, why).await),
@@ -134,33 +137,42 @@ pub fn tidy(config: &Config, host: &Host) {
     let _next_time = store.backup_if_due(&host.paths.state, now);
 }
 
-fn spool_of(host: &Host) -> spool::Taken {
-    spool::take(&host.paths.state, MAX_SPOOLED).unwrap_or_default()
+/// What waits in the spool, or why that can't be read. A dry run moves nothing.
+async fn spool_of(host: &Host, dry: bool, deadline: Instant) -> (spool::Taken, Option<Clean>) {
+    let state = host.paths.state.clone();
+    let look = move || if dry { spool::peek(&state, MAX_SPOOLED) } else { spool::take(&state, MAX_SPOOLED) };
+    match host.lane("spool", deadline, look).await.and_then(|taken| taken) {
+        Ok(taken) => (taken, None),
+        Err(unread) => (spool::Taken::default(), Some(unread.said)),
+    }
 }
 
 async fn look_at_all(
     config: &Config,
     host: &Arc<Host>,
-    before: &Before,
-    taken: &spool::Taken,
+    (before, taken): (&Before, &spool::Taken),
     (now, begun): (Now, Instant),
+    must_remember: bool,
     progress: &dyn Fn(usize, usize),
 ) -> Looked {
     let pending: Vec<Execution> = taken.events.iter().map(|(_, event)| event.clone()).collect();
     // Fetches read through a connection of their own: the writer's stays with the run.
     let reader = Reader::open(&host.paths.state).ok().map(|reader| Arc::new(Mutex::new(reader)));
+    // A check that is told it remembers nothing starts anew, and that is committed: so where something may be kept, not
+    // being able to read it is said instead.
+    let lost = (must_remember && reader.is_none()).then(|| Clean::new("what was kept can't be read"));
     let memory = |check: &Check| -> Arc<dyn Memory> {
         match &reader {
             Some(reader) => {
                 Arc::new(CheckMemory::new(Arc::clone(reader), check.name.clone(), check.policy.was.clone()))
             }
-            None => Arc::new(Nothing::default()),
+            None => Arc::new(Nothing { lost: lost.clone(), ..Nothing::default() }),
         }
     };
     let records = |views: Views| -> Arc<dyn Records> {
         match &reader {
             Some(reader) => Arc::new(Ledger::new(Arc::clone(reader), pending.clone(), views)),
-            None => Arc::new(Nothing { views }),
+            None => Arc::new(Nothing { lost: lost.clone(), views }),
         }
     };
     let from = Look {
@@ -177,27 +189,34 @@ async fn look_at_all(
     look(&from).await
 }
 
-/// The memory and the records of a host whose store can't be read: there is nothing.
+/// The memory and the records of a host whose store can't be read: there is nothing, or nothing can be known.
 #[derive(Default)]
 struct Nothing {
+    lost: Option<Clean>,
     views: Views,
+}
+
+impl Nothing {
+    fn or<T: Default>(&self) -> Result<T, Unread> {
+        self.lost.clone().map_or_else(|| Ok(T::default()), |why| Err(Unread::ours("store_unreadable", why)))
+    }
 }
 
 impl Memory for Nothing {
     fn get(&self, _key: &str) -> Result<Option<Vec<u8>>, Unread> {
-        Ok(None)
+        self.or()
     }
     fn scan(&self, _prefix: &str) -> Result<Vec<(String, Vec<u8>)>, Unread> {
-        Ok(Vec::new())
+        self.or()
     }
 }
 
 impl Records for Nothing {
     fn executions(&self, _job: &str, _limit: usize) -> Result<Vec<Execution>, Unread> {
-        Ok(Vec::new())
+        self.or()
     }
     fn jobs(&self) -> Result<Vec<String>, Unread> {
-        Ok(Vec::new())
+        self.or()
     }
     fn checks(&self) -> Views {
         Arc::clone(&self.views)

@@ -44,19 +44,14 @@ pub fn holder(host: &Host, what: &str) -> Holder {
 }
 
 /// Opens the store and takes the lease.
-pub(super) async fn open(
-    config: &Config,
-    host: &Arc<Host>,
-    options: Options,
-    deadline: Instant,
-) -> Result<Kept, CannotRun> {
+pub(super) async fn open(config: &Config, host: &Arc<Host>, options: Options) -> Result<Kept, CannotRun> {
     let folder = &host.paths.state;
     if options.dry {
         return match Reader::open(folder) {
             Ok(reader) => Ok(Kept::Dry { reader: Some(reader) }),
-            // What a run would refuse, it would not say "all is well" of.
-            Err(error @ store::Error::Db(Trouble::NewerSchema { .. })) => Err(CannotRun::Store(error)),
-            Err(_) => Ok(Kept::Dry { reader: None }),
+            Err(store::Error::Db(Trouble::Missing { .. })) => Ok(Kept::Dry { reader: None }),
+            // What is known and can't be read may be red: without it nothing is said.
+            Err(error) => Err(CannotRun::Store(error)),
         };
     }
     let now = host.now().wall;
@@ -69,8 +64,7 @@ pub(super) async fn open(
     let patience = Instant::now() + options.wait.unwrap_or_default();
     loop {
         let now = host.now().wall;
-        let left = SignedDuration::try_from(deadline.saturating_duration_since(Instant::now())).unwrap_or_default();
-        let until = now + left.max(config.limits.deadline.signed()) + LEASE_MARGIN;
+        let until = now + config.limits.deadline.signed() + LEASE_MARGIN;
         let alive = |held: &Holder| {
             let here = held.boot_id == me.boot_id && held.host == me.host;
             !here || identity::lives(&host.paths.proc, held.pid, held.start_ticks)

@@ -1,7 +1,7 @@
 //! Who is told what: from the changes of a cycle to one notice a channel and incident. Level-triggered: what a channel is
 //! told depends on what it was told last, not on having been there at the turn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -35,6 +35,9 @@ pub struct Route<'a> {
     pub now: Timestamp,
     /// When the quiet hours that it is in end; what is below red waits until then.
     pub quiet_until: Option<Timestamp>,
+    /// Channels that take what they are sent. One that is new, or took something again after it refused, is told of what
+    /// still stands and it never heard of.
+    pub reachable: &'a BTreeSet<String>,
 }
 
 impl Route<'_> {
@@ -77,6 +80,12 @@ impl Route<'_> {
                 self.remind(incident, &mut out);
             }
         }
+        for incident in &mut judged.incidents {
+            let standing = incident.muted.is_none() && incident.surfaced.is_some() && !incident.withdrawn;
+            if standing {
+                self.catch_up(incident, &mut out);
+            }
+        }
         out
     }
 
@@ -100,8 +109,28 @@ impl Route<'_> {
                 Some(level) if level > incident.level => Turn::Lower,
                 Some(_) => Turn::Remind,
             };
-            incident.announced.insert(name.clone(), incident.level);
+            self.announce(name, incident);
             out.push(self.addressed(name, change, turn, Some(incident)));
+        }
+    }
+
+    /// Notes what a channel is told, and under which key, which stays the same from now on.
+    fn announce(&self, channel: &str, incident: &mut Incident) {
+        incident.announced.insert(channel.to_owned(), incident.level);
+        let root = || format!("{}/{}", self.instance, incident.key);
+        incident.dedup.get_or_insert_with(root);
+    }
+
+    fn catch_up(&self, incident: &mut Incident, out: &mut Vec<Addressed>) {
+        let (whose, needs_human) = self.responsible(incident);
+        let change = standing(incident);
+        for (name, channel) in self.channels {
+            let unheard = !incident.announced.contains_key(name) && self.reachable.contains(name);
+            let tags = self.tags(&incident.key);
+            if unheard && channel.policy.wants(&incident.key, incident.level, tags, &whose, needs_human) {
+                self.announce(name, incident);
+                out.push(self.addressed(name, &change, Turn::Open, Some(incident)));
+            }
         }
     }
 
@@ -122,26 +151,17 @@ impl Route<'_> {
     }
 
     fn remind(&self, incident: &Incident, out: &mut Vec<Addressed>) {
-        let change = Change {
-            id: String::new(),
-            key: incident.key.clone(),
-            what: What::Surfaced,
-            level: incident.level,
-            impact: if incident.level == Level::Red { Impact::High } else { Impact::Med },
-            said: incident.said.clone(),
-            code: Some(incident.code.clone()),
-            since: incident.opened,
-        };
+        let change = standing(incident);
         for name in incident.announced.keys().filter(|name| self.channels.contains_key(*name)) {
             out.push(self.addressed(name, &change, Turn::Remind, Some(incident)));
         }
     }
 
     fn addressed(&self, channel: &str, change: &Change, turn: Turn, incident: Option<&Incident>) -> Addressed {
-        let named = incident.map_or(&change.key, |incident| &incident.named);
+        let root = format!("{}/{}", self.instance, change.key);
         let dedup = match turn {
-            Turn::Event | Turn::FollowUp => format!("{}/{named}/{}-{}", self.instance, self.cycle, change.id),
-            _ => format!("{}/{named}", self.instance),
+            Turn::Event | Turn::FollowUp => format!("{root}/{}-{}", self.cycle, change.id),
+            _ => incident.and_then(|incident| incident.dedup.clone()).unwrap_or(root),
         };
         let code = incident.map(|incident| &incident.code);
         let waits = turn != Turn::FollowUp && change.level < Level::Red;
@@ -181,9 +201,23 @@ impl Route<'_> {
         (whose, human)
     }
 
-    fn tags(&self, key: &Key) -> &std::collections::BTreeSet<Clean> {
-        static NONE: std::collections::BTreeSet<Clean> = std::collections::BTreeSet::new();
+    fn tags(&self, key: &Key) -> &BTreeSet<Clean> {
+        static NONE: BTreeSet<Clean> = BTreeSet::new();
         self.policies.get(&key.check).map_or(&NONE, |policy| &policy.tags)
+    }
+}
+
+/// An open incident as a change, for what is said of it without one.
+fn standing(incident: &Incident) -> Change {
+    Change {
+        id: String::new(),
+        key: incident.key.clone(),
+        what: What::Surfaced,
+        level: incident.level,
+        impact: if incident.level == Level::Red { Impact::High } else { Impact::Med },
+        said: incident.said.clone(),
+        code: Some(incident.code.clone()),
+        since: incident.opened,
     }
 }
 
@@ -200,7 +234,6 @@ fn title(turn: Turn, change: &Change) -> Clean {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     use jiff::SignedDuration;
@@ -257,6 +290,7 @@ mod tests {
         instance: Clean,
         now: Timestamp,
         quiet_until: Option<Timestamp>,
+        reachable: BTreeSet<String>,
     }
 
     impl Story {
@@ -269,6 +303,7 @@ mod tests {
                 instance: Clean::new("box"),
                 now: "2026-03-20T21:30:00Z".parse().unwrap(),
                 quiet_until: None,
+                reachable: BTreeSet::new(),
             }
         }
 
@@ -288,6 +323,7 @@ mod tests {
                 cycle: "k",
                 now: self.now,
                 quiet_until: self.quiet_until,
+                reachable: &self.reachable,
             };
             let notices = route.address(&mut judged);
             self.before.snapshot = judged.after;
@@ -352,6 +388,31 @@ mod tests {
         assert_eq!(keys, BTreeSet::from(["box/api".to_owned()]));
         let key = Key::new(&CheckName::try_from("api").unwrap(), &Subject::new("a/b"));
         assert_eq!(key.to_string(), "api/a/b");
+    }
+
+    #[test]
+    fn a_channel_that_comes_later_is_told_of_what_still_stands() {
+        let mut story = Story::new();
+        let later = story.channels.remove("all").unwrap();
+        for _ in 0..3 {
+            story.next(true);
+        }
+        story.channels.insert("all".to_owned(), later);
+        assert_eq!(story.turns(true), vec![], "one that refuses is not pestered");
+        story.reachable.insert("all".to_owned());
+        assert_eq!(story.turns(true), vec![("all".to_owned(), Turn::Open, Level::Red)]);
+        assert_eq!(story.turns(true), vec![]);
+        assert_eq!(story.turns(false).len(), 2, "both hear of the end");
+    }
+
+    #[test]
+    fn a_new_name_of_the_host_changes_no_key_that_was_announced() {
+        let mut story = Story::new();
+        story.next(true);
+        story.next(true);
+        story.instance = Clean::new("den");
+        let keys: Vec<String> = story.next(false).into_iter().map(|addressed| addressed.notice.dedup).collect();
+        assert_eq!(keys, ["box/api"]);
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! Secrets, read from where they are kept.
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -41,6 +42,12 @@ impl Host {
             return Err(bad("is empty"));
         }
         Ok(Secret::new(&value))
+    }
+
+    /// Lets the gate know these secrets before anything is read that may hold them: what one check prints may be another's
+    /// token. One that can't be read is the trouble of whoever needs it.
+    pub async fn learn(&self, secrets: &BTreeSet<SecretRef>) {
+        let _known = futures_util::future::join_all(secrets.iter().map(|at| self.secret(at))).await;
     }
 
     /// A secret's file without its last line break, or why not. systemd guards the folder of credentials itself.

@@ -66,6 +66,15 @@ pub fn lost(state: &Path) {
 
 /// Reads at most `limit` events, oldest first. Nothing is removed but what is no event.
 pub fn take(state: &Path, limit: usize) -> Result<Taken, Unread> {
+    look(state, limit, set_aside)
+}
+
+/// The same, moving nothing.
+pub fn peek(state: &Path, limit: usize) -> Result<Taken, Unread> {
+    look(state, limit, |_, _| {})
+}
+
+fn look(state: &Path, limit: usize, bad: impl Fn(&Path, &Path)) -> Result<Taken, Unread> {
     let folder = folder(state);
     let lost = files::stat(&mark(state)).ok().flatten().map(|stat| (mark(state), stat.modified));
     let entries = match std::fs::read_dir(&folder) {
@@ -89,7 +98,7 @@ pub fn take(state: &Path, limit: usize) -> Result<Taken, Unread> {
             Some(event) => taken.events.push((path, event)),
             None if path.exists() => {
                 taken.bad += 1;
-                set_aside(&folder, &path);
+                bad(&folder, &path);
             }
             // Somebody else took it between the two looks.
             None => {}

@@ -51,6 +51,9 @@ pub struct Mark {
     /// Whether it flaps.
     #[serde(default)]
     pub flapping: bool,
+    /// Whether the last look at it failed through our own fault.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub blind: bool,
     /// Whether it was held in the last cycle.
     #[serde(default)]
     pub held: bool,
@@ -142,8 +145,9 @@ pub struct Incident {
     pub id: String,
     /// Whose trouble it is.
     pub key: Key,
-    /// The key when it opened: what it is announced and resolved under, even when its check was renamed since.
-    pub named: Key,
+    /// The key that it is announced and resolved under (`instance/check/subject` of the time), once it was announced:
+    /// neither a rename of the check nor of the host changes it.
+    pub dedup: Option<String>,
     /// Yellow or red.
     pub level: Level,
     /// The reason, as last observed.
@@ -196,6 +200,9 @@ pub struct Surfaced {
     pub level: Level,
     /// Whether it was said to flap.
     pub flapping: bool,
+    /// Whether it was said to be withdrawn.
+    #[serde(default)]
+    pub withdrawn: bool,
     /// What it was about.
     pub episode: Option<Clean>,
     /// When.

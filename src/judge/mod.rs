@@ -125,15 +125,21 @@ pub struct Judged {
 }
 
 impl Judged {
-    /// The highest level among open incidents that are not held.
+    /// The highest level among open incidents that are not held. Held ones are their parent's trouble, as long as that is
+    /// open itself: while the parent is only logged, what was said of a child still stands, and nothing is called well.
     #[must_use]
     pub fn status(&self) -> Level {
-        self.incidents
-            .iter()
-            .filter(|incident| !matches!(incident.muted, Some(Mute::Held(_))))
-            .map(|incident| incident.level)
-            .max()
-            .unwrap_or(Level::Ok)
+        self.standing().map(|incident| incident.level).max().unwrap_or(Level::Ok)
+    }
+
+    /// The open incidents that stand for themselves.
+    pub fn standing(&self) -> impl Iterator<Item = &Incident> {
+        self.incidents.iter().filter(|incident| match &incident.muted {
+            Some(Mute::Held(parent)) => {
+                incident.surfaced.is_some() && !self.incidents.iter().any(|other| other.key.check == *parent)
+            }
+            _ => true,
+        })
     }
 }
 
@@ -273,9 +279,14 @@ impl<'a> Bench<'a> {
     ) {
         let word = seen.word();
         if word == Word::Unknown(Blame::Ours) {
-            // Own trouble is the finding of `pulsecheck`; here nothing is known, so nothing moves.
+            // Own trouble is the finding of `pulsecheck`; here nothing moves. Of what was never seen, nothing is known.
+            mark.blind = true;
+            if mark.counted.is_none() {
+                mark.outcome = count::outcome(word, seen.reasons.first());
+            }
             return;
         }
+        mark.blind = false;
         let passes = word == Word::Pass;
         let transient = seen.reasons.iter().all(|reason| !reason.settled);
         let held = parent_is_down && !passes && transient;
@@ -327,12 +338,9 @@ impl<'a> Bench<'a> {
         if let Some(closing) = ended {
             self.close(key, closing);
         }
-        if passes {
-            let silenced = self.is_silenced(key);
+        // A silence holds back what changed, it does not forget it: the comparison waits until the silence ends.
+        if passes && !self.is_silenced(key) {
             for differs in diff::compare(&observation.facts, &key.subject, mark, counted, self.now) {
-                if silenced {
-                    continue;
-                }
                 self.say(key, What::Fact(differs.name), Level::Ok, differs.said, None, observation.at);
             }
         }
@@ -487,7 +495,7 @@ impl<'a> Bench<'a> {
                 self.judged.held.entry(parent.clone()).or_default().push(key.clone());
             }
             let what = if incident.withdrawn && incident.muted.is_none() {
-                incident.surfaced.as_ref().is_none_or(|said| said.at < incident.level_since).then_some(What::Withdrawn)
+                incident.surfaced.as_ref().is_none_or(|said| !said.withdrawn).then_some(What::Withdrawn)
             } else {
                 turn::surfaces(&incident, flapping, was_muted.as_ref())
             };

@@ -3,12 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::facts::{CheckName, Key};
 
 use super::incident::{Incident, Mute, Snapshot, Word};
 use super::policy::{Dependency, Level, Policy, Silence};
+
+/// The longest that something red is silent.
+const OVER_RED: SignedDuration = SignedDuration::from_hours(24);
 
 /// The first parent that is down, by its own last observation.
 pub(super) fn parent_down<'a>(policy: &'a Policy, words: &BTreeMap<Key, Word>) -> Option<&'a CheckName> {
@@ -57,10 +60,14 @@ pub(super) fn mute(
     }
     let silenced_until = silences
         .iter()
-        .filter(|silence| silence.until > now && silence.covers.has(&incident.key, policy))
-        .map(|silence| silence.until)
+        .filter(|silence| silence.covers.has(&incident.key, policy))
+        .map(|silence| match incident.level {
+            // Also a silence that was begun before it was red ends a day after both have come together.
+            Level::Red => silence.until.min(incident.level_since.max(silence.from) + OVER_RED),
+            _ => silence.until,
+        })
         .max();
-    if let Some(until) = silenced_until {
+    if let Some(until) = silenced_until.filter(|until| *until > now) {
         return Some(Mute::Silenced(until));
     }
     if incident.ack.as_ref().is_some_and(|ack| ack.level >= incident.level) {

@@ -54,7 +54,7 @@ pub fn rank(judged: &Judged, policies: &BTreeMap<CheckName, Policy>, now: Timest
         *children.entry(&parent.check).or_default() += 1;
     }
     let mut items: BTreeMap<Key, Ranked> = BTreeMap::new();
-    for incident in judged.incidents.iter().filter(|incident| !matches!(incident.muted, Some(Mute::Held(_)))) {
+    for incident in judged.standing() {
         let policy = policies.get(&incident.key.check);
         let streak = judged
             .after

@@ -22,7 +22,7 @@ pub(super) fn open(id: String, key: &Key, level: Level, outcome: &Outcome, now: 
     Incident {
         id,
         key: key.clone(),
-        named: key.clone(),
+        dedup: None,
         level,
         code: outcome.code.clone().unwrap_or_else(|| "flapping".into()),
         said: outcome.said.clone(),
@@ -51,6 +51,10 @@ pub(super) fn take(
     now: Timestamp,
 ) -> Option<Closing> {
     let outcome = &mark.outcome;
+    // A look that saw nothing is no sign that something settled was mended: it neither lowers it nor takes its words.
+    if incident.settled && level < incident.level && matches!(outcome.word, Word::Unknown(_)) {
+        return None;
+    }
     if outcome.word == Word::Pass && mark.passes >= policy.recover_after && counted && !mark.flapping {
         return Some(Closing::Passed);
     }
@@ -110,7 +114,9 @@ pub(super) fn surfaces(incident: &Incident, flapping: bool, was_muted: Option<&M
 
 /// Notes that an incident was said as it is now.
 pub(super) fn said(incident: &mut Incident, flapping: bool, now: Timestamp) {
-    incident.surfaced = Some(Surfaced { level: incident.level, flapping, episode: incident.episode.clone(), at: now });
+    let Incident { level, withdrawn, episode, .. } = &*incident;
+    let said = Surfaced { level: *level, flapping, withdrawn: *withdrawn, episode: episode.clone(), at: now };
+    incident.surfaced = Some(said);
     incident.reminded = Some(now);
 }
 
@@ -125,5 +131,9 @@ pub(super) fn is_reminder_due(incident: &Incident, policy: Option<&Policy>, now:
         }
         _ => YELLOW_REMINDER,
     };
-    incident.reminded.is_some_and(|last| now.duration_since(last) >= wait)
+    incident.reminded.is_some_and(|last| {
+        let since = now.duration_since(last);
+        // A clock that was set back is no reason to keep still.
+        since >= wait || since.is_negative()
+    })
 }

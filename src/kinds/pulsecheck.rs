@@ -72,6 +72,7 @@ pub const DOC: KindDoc = KindDoc {
             "records of job runs could not be read and were moved to spool/bad",
             "look at the files in spool/bad",
         ),
+        warn("spool_unreadable", "the records of job runs can't be read", "see the folder spool in the state folder"),
         warn(
             "run_not_recorded",
             "the record of a job's run could not be written",
@@ -126,6 +127,8 @@ pub struct Own {
     pub dropped: usize,
     /// Spool files that could not be read.
     pub spool_bad: usize,
+    /// Why the spool could not be read, if it could not.
+    pub spool_unread: Option<Clean>,
     /// When a job's run could last not be recorded, since that was last said.
     pub spool_lost: Option<Timestamp>,
 }
@@ -167,6 +170,9 @@ pub fn observe(own: &Own, seen: &[Observation], at: Timestamp) -> Observation {
     }
     if own.spool_bad > 0 {
         say("spool", "spool_damaged", clean!("{} records of job runs could not be read", own.spool_bad));
+    }
+    if let Some(why) = &own.spool_unread {
+        say("spool", "spool_unreadable", clean!("records of job runs can't be read: {why}"));
     }
     if let Some(at) = own.spool_lost {
         say("spool", "run_not_recorded", clean!("a job's run could not be recorded, last at {at:.0}"));

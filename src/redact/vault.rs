@@ -64,6 +64,9 @@ fn finder(version: usize) -> Option<Arc<AhoCorasick>> {
     let mut wanted = BTreeSet::new();
     for secret in &secrets {
         forms(secret, &mut wanted);
+        for part in of_url(secret) {
+            forms(part, &mut wanted);
+        }
     }
     // A secret of invisible characters leaves nothing without them, and nothing is found everywhere and for ever.
     wanted.retain(|form| form.chars().count() >= MIN_CHARS);
@@ -76,6 +79,20 @@ fn finder(version: usize) -> Option<Arc<AhoCorasick>> {
         *built = (version, finder.clone());
     }
     finder
+}
+
+/// What of a secret URL is the secret: servers repeat the path or the password without the rest. Words in it are none.
+fn of_url(url: &str) -> Vec<&str> {
+    const NO_WORD: usize = 16;
+    let Some((host, rest)) = url.split_once("://").map(|(_, after)| {
+        let end = after.find(['/', '?', '#']).unwrap_or(after.len());
+        after.split_at(end)
+    }) else {
+        return Vec::new();
+    };
+    let password = host.rsplit_once('@').and_then(|(user, _)| user.split_once(':')).map(|(_, password)| password);
+    let parts = std::iter::once(rest).chain(rest.split(['/', '?', '&', '=', '#'])).filter(|part| part.len() >= NO_WORD);
+    password.into_iter().filter(|password| password.len() >= MIN_ENCODED).chain(parts).collect()
 }
 
 /// A secret as it is, without its invisible characters, line by line, and encoded in the ways of URLs, JSON, HTML,
@@ -126,6 +143,22 @@ mod tests {
     use base64::Engine as _;
 
     use super::*;
+
+    #[test]
+    fn of_a_url_the_parts_are_known_that_are_no_words() {
+        for (url, parts) in [
+            (
+                "https://example.net/v1/hooks/Zk3qPw7nXr5tLm2vBd9s",
+                vec!["/v1/hooks/Zk3qPw7nXr5tLm2vBd9s", "Zk3qPw7nXr5tLm2vBd9s"],
+            ),
+            ("https://example.net?t=Qn6yHc8wJf4gRt2kVb7x", vec!["?t=Qn6yHc8wJf4gRt2kVb7x", "Qn6yHc8wJf4gRt2kVb7x"]),
+            ("postgres://agent:Zk3qPw7n@db/agents", vec!["Zk3qPw7n"]),
+            ("https://example.net/v1/hooks", vec![]),
+            ("no URL at all", vec![]),
+        ] {
+            assert_eq!(of_url(url), parts, "{url}");
+        }
+    }
 
     #[test]
     fn every_form_is_found_in_every_place() {

@@ -24,7 +24,7 @@ fn incident(check: &str, level: Level, said: &str) -> Incident {
     let at: Timestamp = "2026-03-20T20:00:00Z".parse().unwrap();
     Incident {
         id: format!("k.{check}"),
-        named: key.clone(),
+        dedup: None,
         key,
         level,
         code: "broken".into(),
@@ -46,6 +46,11 @@ fn incident(check: &str, level: Level, said: &str) -> Incident {
 
 fn valid(report: &Report) {
     assert_eq!(problems(&serde_json::to_value(report).unwrap()), Vec::<String>::new());
+}
+
+#[test]
+fn the_last_resort_is_valid() {
+    assert_eq!(problems(&serde_json::from_str(LAST_RESORT).unwrap()), Vec::<String>::new());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 pub use amounts::{Money, Size};
 pub use compiled::{JsonPath, PathGlob, Pattern};
 pub use dur::Dur;
-pub use secret::SecretRef;
+pub use secret::{SecretRef, named_in};
 
 /// Reads a type from a TOML or JSON string by its `parse`, and describes it as that string in the schema.
 macro_rules! from_text {

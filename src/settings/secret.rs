@@ -1,5 +1,7 @@
 //! Where a secret is kept. No text of this file's errors repeats what was found: it may be the secret itself.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{Error, Visitor};
@@ -38,6 +40,18 @@ impl SecretRef {
             _ => Err(WANTED.to_owned()),
         }
     }
+}
+
+thread_local! {
+    /// The references read on this thread while somebody wants to know; none otherwise.
+    static NAMED: RefCell<Option<BTreeSet<SecretRef>>> = const { RefCell::new(None) };
+}
+
+/// What `read` comes to, and every reference that was read from text meanwhile, whoever's settings it stands in.
+pub fn named_in<T>(read: impl FnOnce() -> T) -> (T, BTreeSet<SecretRef>) {
+    NAMED.set(Some(BTreeSet::new()));
+    let done = read();
+    (done, NAMED.take().unwrap_or_default())
 }
 
 impl fmt::Display for SecretRef {
@@ -84,7 +98,9 @@ impl<'de> Deserialize<'de> for SecretRef {
                 Err(E::custom(WANTED))
             }
         }
-        from.deserialize_any(Written)
+        let at = from.deserialize_any(Written)?;
+        NAMED.with_borrow_mut(|named| named.as_mut().is_some_and(|named| named.insert(at.clone())));
+        Ok(at)
     }
 }
 impl schemars::JsonSchema for SecretRef {
@@ -112,6 +128,15 @@ mod tests {
     #[derive(Debug, Deserialize)]
     struct Table {
         token: SecretRef,
+    }
+
+    #[test]
+    fn what_is_named_anywhere_is_known() {
+        let read = |json: &str| serde_json::from_str::<Vec<SecretRef>>(json);
+        let (_, named) = named_in(|| read(r#"["env:ONE", "file:/two", "env:ONE"]"#).unwrap());
+        assert_eq!(named.iter().map(ToString::to_string).collect::<Vec<_>>(), ["env:ONE", "file:/two"]);
+        read(r#"["env:THREE"]"#).unwrap();
+        assert_eq!(named_in(|| ()).1.len(), 0);
     }
 
     #[test]

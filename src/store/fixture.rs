@@ -74,7 +74,8 @@ fn execution() -> Execution {
 fn told(id: &str) -> crate::judge::Incident {
     let mut told = incident(id, "site", Level::Red, at(0));
     told.episode = Some(Clean::new("f1"));
-    told.surfaced = Some(Surfaced { level: Level::Yellow, flapping: false, episode: None, at: at(0) });
+    told.surfaced =
+        Some(Surfaced { level: Level::Yellow, flapping: false, withdrawn: false, episode: None, at: at(0) });
     told.muted = Some(Mute::Silenced(at(90)));
     told.reminded = Some(at(0));
     told

@@ -85,7 +85,7 @@ pub(crate) fn incident(id: &str, name: &str, level: Level, opened: Timestamp) ->
     Incident {
         id: id.to_owned(),
         key: key(name),
-        named: key(name),
+        dedup: None,
         level,
         code: Code::from("refused"),
         said: Clean::new("connection refused"),

@@ -99,7 +99,7 @@ bearer = "file:~/no-such-token"
     lab.next().expect("red", true, &["open", "locked"]);
     let report = lab.next().expect("red", true, &["open", "pulsecheck/notify bad", "locked"]);
     let said = format!(
-        "pulsecheck/notify bad: notices wait to be delivered: the secret `file:~/no-such-token` can't be read: `{}` is not there",
+        "pulsecheck notify bad: notices wait to be delivered: the secret `file:~/no-such-token` can't be read: `{}` is not there",
         lab.path("no-such-token").display()
     );
     assert_eq!(report["top_3"][1]["item"], said);
@@ -136,6 +136,7 @@ fn read_only(lab: &Lab, args: &[&str]) -> Option<Ran> {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "what is not tested is said")]
 fn a_state_folder_that_cannot_be_written_is_said_and_red_is_said_all_the_same() {
     let (site, sink) = (Http::ok("hello"), Http::ok(""));
     let mut lab = Lab::with(&format!(
@@ -199,7 +200,7 @@ fn a_damaged_database_is_set_aside_and_said_and_what_was_open_is_still_open() {
     let report = lab.next().expect("red", true, &["site", "pulsecheck/store"]);
     let aside = format!("state.db.corrupt-{}", lab.now.strftime("%Y%m%dT%H%M%SZ"));
     let said = format!(
-        "pulsecheck/store: the damaged database was set aside as {aside}; acks, silences and incidents are back as of 2026-03-21T22:45:00Z"
+        "pulsecheck store: the damaged database was set aside as {aside}; acks, silences and incidents are back as of 2026-03-21T22:45:00Z"
     );
     assert_eq!(report["top_3"][1]["item"], said);
     assert_eq!(report["top_3"][0]["since"], copied.report()["top_3"][0]["since"]);

@@ -8,6 +8,7 @@ use crate::support::{Answer, Http, Lab, Ran};
 const PLUGINS: &str = "/usr/lib/nagios/plugins";
 
 /// Whether the plugins of this story are here; what is missing is said.
+#[expect(clippy::print_stdout, reason = "what is not tested is said")]
 fn have_plugins() -> bool {
     let wanted = ["check_http", "check_tcp", "check_procs", "check_file_age", "check_disk"];
     let missing: Vec<&str> = wanted.into_iter().filter(|name| !Path::new(PLUGINS).join(name).exists()).collect();
@@ -89,6 +90,11 @@ fn plugins_are_checks() {
     let report = lab.next().expect("red", true, &["procs", "web", "age"]);
     let said = report["top_3"][1]["item"].as_str().unwrap();
     assert!(said.starts_with("web: exit status 2: \"HTTP CRITICAL: HTTP/1.1 500"), "{said}");
+    let status: serde_json::Value = serde_json::from_str(&lab.run(&["status", "--json"]).stdout).unwrap();
+    let word = |finding: &serde_json::Value, name: &str| finding[name].as_str().unwrap().to_owned();
+    let findings = status["findings"].as_array().unwrap().iter().filter(|finding| finding["kind"] == "command");
+    let seen: Vec<String> = findings.map(|f| ["check", "level", "code"].map(|name| word(f, name)).join(" ")).collect();
+    assert_eq!(seen, ["procs red exit_unknown", "web red exit_fail", "age yellow exit_warn", "disk yellow exit_warn"]);
 }
 
 /// What a caller in the manner of Nagios makes of an exit status and the first line: it reads nothing else.

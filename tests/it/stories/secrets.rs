@@ -1,5 +1,7 @@
 //! Forty secrets are planted wherever text comes in; none of them is in any byte that is printed, sent or stored.
 
+#![expect(clippy::format_push_string, reason = "a config is put together as it is read, piece by piece")]
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -126,6 +128,10 @@ fn planted_secrets_come_out_nowhere() {
     ));
     let label = planted.made("ghp_", ANY, 36, Some("printed92"));
     printed.push(("printed92".into(), format!("printed92 is slow|{label}=1;2;3")));
+    // What is for a channel stands in a job's output too, long before the channel is told anything.
+    let [path, hook_bearer, hook_header, signing, command] = [(); 5].map(|()| planted.named());
+    printed.push(("printed93".into(), format!("printed93 {hook_bearer} {hook_header}")));
+    printed.push(("printed94".into(), format!("printed94 {signing} {command} /{path}/")));
     for (name, line) in &printed {
         lab.write(&format!("said/{name}"), format!("{line}\n"));
         config += &format!("[check.{name}]\nkind = \"command\"\nshell = \"cat said/{name}; exit 2\"\ncwd = \"~\"\n");
@@ -195,8 +201,6 @@ url = "http://127.0.0.1:9/?api_key={query}"
 
     // Who is told: a webhook with every kind of secret, one that refuses and repeats them, a command.
     let (sink, refuses) = (Http::ok(""), Http::ok(""));
-    let (path, hook_bearer, hook_header) = (planted.named(), planted.named(), planted.named());
-    let (signing, command) = (planted.named(), planted.named());
     let answered = planted.made("xapp-", ANY, 40, None);
     refuses.answer(Answer::With(400, "text/plain", format!("no: {path} {hook_bearer} {answered}")));
     for (name, value) in [
@@ -229,7 +233,7 @@ url = "http://127.0.0.1:9/?api_key={query}"
     assert!(planted.0.len() >= 40, "{}", planted.0.len());
 
     let mut held = None;
-    for round in 0..4 {
+    for round in 0..3 {
         lab.pass(15);
         heard.ran(&lab, &["run", "--dry-run"]);
         let ran = heard.ran(&lab, &["run", "--pretty"]);
@@ -281,10 +285,10 @@ url = "http://127.0.0.1:9/?api_key={query}"
     heard.0.push(("what a command was told".to_owned(), std::fs::read(lab.path("told")).unwrap()));
 
     let mut out = Vec::new();
-    for (secret, beside) in &planted.0 {
+    for (number, (secret, beside)) in planted.0.iter().enumerate() {
         let places = heard.places_of(secret);
         if !places.is_empty() {
-            out.push(format!("beside {beside:?}: {places:?}"));
+            out.push(format!("secret {number}, beside {beside:?}: {places:?}"));
         }
         if let Some(beside) = beside {
             assert!(
