@@ -44,7 +44,9 @@ pub fn find(asked_for: Option<&Path>, host: &Host) -> Result<Found, Problems> {
         };
     }
     let places = user_file(host).into_iter().chain([host.paths.etc().join("pulsecheck/pulsecheck.toml")]);
-    Ok(places.into_iter().find(|path| !matches!(files::stat(path), Ok(None))).map_or(Found::Nowhere, Found::File))
+    // A link that leads nowhere is a config that is missing (dotfiles that are not mounted), not the wish for none.
+    let there = |path: &PathBuf| !matches!(files::stat(path), Ok(None)) || path.symlink_metadata().is_ok();
+    Ok(places.into_iter().find(there).map_or(Found::Nowhere, Found::File))
 }
 
 /// Where the user's config is, or would be: `$XDG_CONFIG_HOME/pulsecheck/pulsecheck.toml`, by default under

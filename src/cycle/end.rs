@@ -23,10 +23,9 @@ use crate::kinds::pulsecheck::{self, Own};
 use crate::redact::Clean;
 use crate::report::{self, Frame, Report};
 use crate::steps::{Step, reached};
+use crate::store::incidents::Filter;
+use crate::store::outbox::REFUSALS;
 use crate::store::{self, Committed, Counts, CycleRow, Lease, LogRow, OutboxRow, Store};
-
-/// A channel that refused this often in a row is in trouble.
-const REFUSALS: i64 = 3;
 
 /// What the end of a cycle rests on.
 pub(super) struct End<'a> {
@@ -105,8 +104,14 @@ impl End<'_> {
         let mut own = self.own(said.to_vec());
         self.outbox_trouble(store, &mut own)?;
         let reachable = self.reachable(store)?;
+        let rare = self.rare(store)?;
         let mut tx = store.begin(lease)?;
         own.clock_moved = clock_moved(&tx, self.host, self.now)?;
+        own.rare = rare;
+        if let Some(before) = tx.dropped_early()? {
+            let said = clean!("history before {before:.0} was dropped early to stay under `store.max_size`");
+            own.store.push(("history_dropped", said));
+        }
         for (name, policy) in &self.policies {
             if let Some(was) = policy.was.as_ref().filter(|was| !self.policies.contains_key(*was)) {
                 tx.rename(was, name)?;
@@ -178,6 +183,17 @@ impl End<'_> {
         }
     }
 
+    /// How far apart runs are, when the last two came too late for anything to be counted: then no streak would ever grow.
+    fn rare(&self, store: &Store) -> Result<Option<SignedDuration>, store::Error> {
+        let last = store.cycles(&Filter { limit: 2, ..Filter::default() })?;
+        let times: Vec<Timestamp> =
+            std::iter::once(self.now.wall).chain(last.iter().map(|cycle| cycle.row.started)).collect();
+        let gaps = times.windows(2).filter_map(|pair| Some(pair.first()?.duration_since(*pair.last()?)));
+        let shortest = gaps.min().filter(|_| times.len() == 3);
+        let cycle = SignedDuration::try_from(self.config.interval).unwrap_or_default();
+        Ok(shortest.filter(|gap| *gap >= cycle.saturating_mul(judge::GAP_INTERVALS)))
+    }
+
     /// Channels that take what they are sent: those that gave nothing up in the last day, or took something since.
     fn reachable(&self, store: &Store) -> Result<BTreeSet<String>, store::Error> {
         let views = store.channels(self.now.wall)?;
@@ -185,8 +201,9 @@ impl End<'_> {
         Ok(self.config.channels.keys().filter(takes).cloned().collect())
     }
 
-    /// Channels that refuse, and notices that were given up.
+    /// Channels that refuse, and notices that were given up or dropped.
     fn outbox_trouble(&self, store: &Store, own: &mut Own) -> Result<(), store::Error> {
+        own.dropped = store.dropped_since_last_cycle(self.now.wall)?;
         for (name, view) in store.channels(self.now.wall)? {
             if !self.config.channels.contains_key(&name) {
                 continue;
@@ -194,7 +211,8 @@ impl End<'_> {
             let why = view.why.unwrap_or_else(|| Clean::new("no reason is known"));
             if view.dead > 0 {
                 own.dead.insert(name, clean!("{} given up in the last day: {why}", view.dead));
-            } else if view.refused_in_a_row >= REFUSALS {
+            } else if view.waiting > 0 && view.refused_in_a_row >= REFUSALS {
+                // With nothing left to be tried, no success could ever end it.
                 own.failing.insert(name, why);
             }
         }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::redact::Clean;
 
@@ -87,10 +88,21 @@ impl Subject {
         Self::default()
     }
 
-    /// A subject by its name: one line, cut to [`MAX_SUBJECT_BYTES`].
+    /// A subject by its name: one line of at most [`MAX_SUBJECT_BYTES`]. What can't be seen in it is written out, and a
+    /// name that is cut ends in a digest of the whole, so that two names never become one subject.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self(Clean::line(name, MAX_SUBJECT_BYTES))
+        let seen: String = name
+            .chars()
+            .map(|c| if Clean::keeps(c) { c.to_string() } else { c.escape_unicode().to_string() })
+            .collect();
+        if seen.len() <= MAX_SUBJECT_BYTES {
+            return Self(Clean::line(&seen, MAX_SUBJECT_BYTES));
+        }
+        let digest = Sha256::digest(name.as_bytes());
+        let digest = digest.iter().take(4).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        let kept = Clean::line(&seen, MAX_SUBJECT_BYTES - digest.len() - 1);
+        Self(crate::clean!("{kept}~{digest}"))
     }
 
     /// Whether this is the check itself.
@@ -127,13 +139,17 @@ impl Key {
         Self { check: check.clone(), subject: subject.clone() }
     }
 
-    /// The key in a sentence: `secrets /etc/key`, `nightly`. In commands and dedup keys it is `check/subject`.
+    /// The key in a sentence: `secrets /etc/key`, `nightly`. In commands and dedup keys it is `check/subject`. A subject
+    /// may be anybody's file name: one that is more than a plain path or address is quoted and defanged.
     #[must_use]
     pub fn shown(&self) -> String {
+        let plain = |c: char| c.is_alphanumeric() || " ._-/:+=,~#()".contains(c);
         if self.subject.is_none() || self.subject.as_str() == self.check.as_str() {
             self.check.to_string()
-        } else {
+        } else if self.subject.as_str().chars().all(plain) && !self.subject.as_str().contains("://") {
             format!("{} {}", self.check, self.subject)
+        } else {
+            format!("{} {}", self.check, self.subject.0.quoted())
         }
     }
 }
@@ -192,5 +208,33 @@ impl From<&'static str> for Code {
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn two_names_never_become_one_subject() {
+        let long = "a/".repeat(150);
+        let names = ["a b", "a\u{1}b", "a\u{200b}b", "a\u{202e}b", "ab", &format!("{long}x"), &format!("{long}y")];
+        let subjects: BTreeSet<Subject> = names.iter().map(|name| Subject::new(name)).collect();
+        assert_eq!(subjects.len(), names.len(), "{subjects:?}");
+        assert!(subjects.iter().all(|subject| subject.as_str().len() <= MAX_SUBJECT_BYTES));
+        assert_eq!(Subject::new("a\u{1}b").as_str(), "a\\u{1}b");
+    }
+
+    #[test]
+    fn a_subject_that_is_no_plain_name_is_quoted_in_sentences() {
+        let check = CheckName::try_from("files").unwrap();
+        let shown = |name: &str| Key::new(&check, &Subject::new(name)).shown();
+        assert_eq!(shown("/etc/ssl/key.pem"), "files /etc/ssl/key.pem");
+        assert_eq!(shown("mail.example.com:587"), "files mail.example.com:587");
+        assert_eq!(shown("files"), "files");
+        let bad = shown("@everyone <!here> [x](http://evil.example) `rm`");
+        assert!(!bad.contains(['@', '`']) && !bad.contains("http://"), "{bad}");
     }
 }

@@ -169,8 +169,14 @@ pub fn open(path: &Path, schema: &Schema) -> Result<Connection, Trouble> {
 /// Opens a database of ours to read it. Nothing in it is changed; where the folder can't be written or its disk is full, the
 /// file is read as it lies.
 pub fn open_read_only(path: &Path, schema: &Schema) -> Result<Connection, Trouble> {
-    if !path.try_exists().map_err(|error| trouble_io(path, &error))? {
-        return Err(Trouble::Missing { path: path.to_owned() });
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(Trouble::Missing { path: path.to_owned() }),
+        Err(error) => return Err(trouble_io(path, &error)),
+        // SQLite would wait for a FIFO's writer without end.
+        Ok(meta) if !meta.is_file() => {
+            return Err(Trouble::Other { path: path.to_owned(), detail: "not a regular file".to_owned() });
+        }
+        Ok(_) => {}
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let as_usual = Connection::open_with_flags(path, flags).map_err(|error| trouble(path, &error)).and_then(|conn| {

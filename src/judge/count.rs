@@ -9,7 +9,7 @@ use super::policy::{Level, Policy};
 use super::reason::{Reason, Seen};
 
 /// After this many intervals without an observation the counters start anew.
-const GAP_INTERVALS: i32 = 4;
+pub const GAP_INTERVALS: i32 = 4;
 
 /// Whether an observation counts: half a cycle has passed since the last that did. A clock that was set back is no reason
 /// to stop counting.

@@ -23,7 +23,7 @@ use crate::facts::{Blame, CheckName, Code, FactName, Key, Observation, Subject, 
 use crate::records::CheckView;
 use crate::redact::Clean;
 
-pub use count::is_due;
+pub use count::{GAP_INTERVALS, is_due};
 pub use incident::{Ack, Closing, Incident, Mark, Mute, Outcome, Snapshot, Standing, Surfaced, Word};
 pub use notice::{Notice, Turn};
 pub use policy::{Advice, Covers, Deed, Dependency, Done, Impact, Level, Policy, Silence};

@@ -22,7 +22,7 @@ const fn warn(code: &'static str, about: &'static str, action: &'static str) -> 
 pub const DOC: KindDoc = KindDoc {
     name: CheckName::OWN,
     about: "Pulsecheck itself: store, clock, network, outbox, spool, and whether anything could be looked at.",
-    subjects: "what is in trouble: `checks`, `store`, `clock`, `network`, `notify NAME`, `spool`, `check NAME`, or the \
+    subjects: "what is in trouble: `checks`, `store`, `clock`, `network`, `notify NAME`, `spool`, `schedule`, `check NAME`, or the \
                reason why checks could not be looked at",
     facts: &[
         FactDoc { name: "checks", class: "info", about: "checks that are configured" },
@@ -72,6 +72,11 @@ pub const DOC: KindDoc = KindDoc {
             "records of job runs could not be read and were moved to spool/bad",
             "look at the files in spool/bad",
         ),
+        warn(
+            "runs_too_rare",
+            "runs come four intervals apart or more, so that no failure is ever the second in a row",
+            "set `interval` to what the scheduler does",
+        ),
         warn("spool_unreadable", "the records of job runs can't be read", "see the folder spool in the state folder"),
         warn(
             "run_not_recorded",
@@ -117,6 +122,8 @@ pub struct Own {
     pub store: Vec<(&'static str, Clean)>,
     /// How far the wall clock moved against the time since boot, since the last cycle of this boot.
     pub clock_moved: SignedDuration,
+    /// How far apart runs are, when that is too far for streaks to grow.
+    pub rare: Option<SignedDuration>,
     /// Checks whose code panicked.
     pub panicked: BTreeMap<CheckName, Clean>,
     /// Channels that refuse, or have refused, their notices for good.
@@ -158,6 +165,10 @@ pub fn observe(own: &Own, seen: &[Observation], at: Timestamp) -> Observation {
         let direction = if own.clock_moved.is_negative() { "back" } else { "forward" };
         let seconds = own.clock_moved.abs().as_secs();
         say("clock", "clock_jumped", clean!("the clock was set {direction} by {seconds} s since the last cycle"));
+    }
+    if let Some(apart) = own.rare {
+        let apart = crate::words::span(apart.as_secs());
+        say("schedule", "runs_too_rare", clean!("runs come {apart} apart, too far for failures to add up"));
     }
     for (check, why) in &own.panicked {
         say(&format!("check {check}"), "check_panicked", clean!("the code of this check failed: {why}"));

@@ -139,7 +139,7 @@ argv = ["/usr/local/bin/page-me", "--from", "pulsecheck"]
         let mut env: Vec<(String, Secret)> =
             settings.env.iter().map(|(name, value)| (name.clone(), Secret::public(value))).collect();
         for (name, at) in &settings.secret_env {
-            let value = host.secret(at).await.map_err(|unread| Undelivered::later(unread.said))?;
+            let value = host.secret(at).await.map_err(|unread| Undelivered::not_sent(unread.said))?;
             env.push((name.clone(), value));
         }
         // A subject is somebody else's text; a NUL can't be in it, the gate took it out, but an argument list that the
@@ -159,7 +159,7 @@ argv = ["/usr/local/bin/page-me", "--from", "pulsecheck"]
         };
         let ran = host.run(&spawn, deadline).await.map_err(|unread| match unread.code.as_str() {
             "program_not_found" | "program_not_executable" => Undelivered::Never { said: unread.said },
-            _ => Undelivered::later(unread.said),
+            _ => Undelivered::unread(&unread.code, unread.said),
         })?;
         verdict(&ran)
     }
@@ -299,8 +299,9 @@ mod tests {
         ] {
             let settings = settings(&format!("argv = {argv}\n{more}"));
             let said = match Command::deliver(&settings, &Outgoing::default(), &host, in_secs(20)).await.unwrap_err() {
-                Undelivered::Later { after, said } => {
-                    format!("later{}: {said}", if after.is_some() { "!" } else { "" })
+                Undelivered::Later { after, maybe_arrived, said } => {
+                    assert_eq!((after, maybe_arrived), (None, argv != "['~/tell']"), "{said}");
+                    format!("later: {said}")
                 }
                 Undelivered::Never { said } => format!("never: {said}"),
             };

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
+use crate::facts::Code;
 use crate::host::Host;
 use crate::judge::notice::Notice;
 use crate::redact::Clean;
@@ -149,6 +150,8 @@ pub enum Undelivered {
     Later {
         /// Not before this time has passed, if the service said so; at most [`LONGEST_WAIT`].
         after: Option<Duration>,
+        /// Whether the service may have taken it all the same (no answer after sending). When in doubt: yes.
+        maybe_arrived: bool,
         /// Why, a fragment.
         said: Clean,
     },
@@ -160,10 +163,20 @@ pub enum Undelivered {
 }
 
 impl Undelivered {
-    /// Worth another try, whenever it suits.
+    /// Worth another try, whenever it suits; this one may have arrived.
     #[must_use]
     pub fn later(said: Clean) -> Self {
-        Self::Later { after: None, said }
+        Self::Later { after: None, maybe_arrived: true, said }
+    }
+    /// Worth another try, whenever it suits; this one was never sent.
+    #[must_use]
+    pub fn not_sent(said: Clean) -> Self {
+        Self::Later { after: None, maybe_arrived: false, said }
+    }
+    /// Worth another try; whether this one may have arrived follows from why the host gave up.
+    #[must_use]
+    pub fn unread(code: &Code, said: Clean) -> Self {
+        Self::Later { after: None, maybe_arrived: !NEVER_SENT.contains(&code.as_str()), said }
     }
     /// Why, a fragment.
     #[must_use]
@@ -173,6 +186,26 @@ impl Undelivered {
         }
     }
 }
+
+/// The host's reasons for which nothing can have reached anybody: it never got as far as sending.
+const NEVER_SENT: &[&str] = &[
+    "bad_request",
+    "client_failed",
+    "commands_busy",
+    "connect_timeout",
+    "connection_refused",
+    "connections_busy",
+    "dns_failed",
+    "dns_timeout",
+    "folder_not_found",
+    "lanes_busy",
+    "out_of_descriptors",
+    "program_not_executable",
+    "program_not_found",
+    "roots_unreadable",
+    "secret_unreadable",
+    "unreachable",
+];
 
 /// The longest that a service may ask us to wait, and the longest between two tries.
 pub const LONGEST_WAIT: Duration = Duration::from_hours(1);
@@ -401,6 +434,24 @@ pub(crate) mod tests {
                 prepend_module_to_snapshot => false,
                 omit_expression => true,
             }, { insta::assert_snapshot!(name, shown) });
+        }
+    }
+
+    #[test]
+    fn what_was_never_sent_can_not_have_arrived() {
+        for (code, expected) in [
+            ("dns_failed", false),
+            ("connection_refused", false),
+            ("connect_timeout", false),
+            ("commands_busy", false),
+            ("no_answer", true),
+            ("connection_reset", true),
+            ("tls_failed", true),
+            ("spawn_failed", true),
+        ] {
+            let undelivered = Undelivered::unread(&Code::from(code), Clean::new("why"));
+            let said = Clean::new("why");
+            assert_eq!(undelivered, Undelivered::Later { after: None, maybe_arrived: expected, said }, "{code}");
         }
     }
 

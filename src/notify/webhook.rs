@@ -157,7 +157,7 @@ secret = "env:PULSECHECK_HOOK_SECRET"
         let mut signatures = Vec::new();
         for at in [&settings.secret, &settings.previous_secret].into_iter().flatten() {
             let key = signing_key(&secret(host, at).await?).ok_or_else(|| {
-                Undelivered::later(clean!("the secret at `{at}` begins with whsec_ but is not base64"))
+                Undelivered::not_sent(clean!("the secret at `{at}` begins with whsec_ but is not base64"))
             })?;
             signatures.push(sign(&key, &outgoing.id, now, &outgoing.body));
         }
@@ -195,7 +195,7 @@ async fn target(settings: &Settings, host: &Host) -> Result<(String, String), Un
         (Some(url), _) => parse_url(url).map_err(never)?,
         (None, Some(at)) => {
             let url = secret(host, at).await?;
-            parse_url(url.expose()).map_err(|said| Undelivered::later(clean!("the URL at `{at}`: {said}")))?
+            parse_url(url.expose()).map_err(|said| Undelivered::not_sent(clean!("the URL at `{at}`: {said}")))?
         }
         (None, None) => return Err(never("no URL".to_owned())),
     };
@@ -208,7 +208,7 @@ async fn target(settings: &Settings, host: &Host) -> Result<(String, String), Un
 
 /// A secret; one that can't be read now may be readable later, and the notice waits for that.
 async fn secret(host: &Host, at: &SecretRef) -> Result<Secret, Undelivered> {
-    host.secret(at).await.map_err(|unread| Undelivered::later(unread.said))
+    host.secret(at).await.map_err(|unread| Undelivered::not_sent(unread.said))
 }
 
 /// The error repeats nothing of the URL.
@@ -261,11 +261,11 @@ fn failed(target: &str, unread: &Unread) -> Undelivered {
     if matches!(code, "redirect_refused" | "too_many_redirects") {
         redirected(target)
     } else if said.contains("://") {
-        Undelivered::later(clean!("{target}: {}", code.replace('_', " ")))
+        Undelivered::unread(&unread.code, clean!("{target}: {}", code.replace('_', " ")))
     } else if said.contains(target) {
-        Undelivered::later(unread.said.clone())
+        Undelivered::unread(&unread.code, unread.said.clone())
     } else {
-        Undelivered::later(clean!("{target}: {said}"))
+        Undelivered::unread(&unread.code, clean!("{target}: {said}"))
     }
 }
 
@@ -293,9 +293,12 @@ fn verdict(
     match status {
         200..=299 => Ok(Receipt { reference: None, said: clean!("{target} answered {status}") }),
         300..=399 => Err(redirected(target)),
-        408 | 425 | 429 | 500..=599 => {
-            Err(Undelivered::Later { after: retry_after.and_then(|value| wait(value, now)), said: said() })
-        }
+        408 | 425 | 429 | 500..=599 => Err(Undelivered::Later {
+            after: retry_after.and_then(|value| wait(value, now)),
+            // Too early, too many: it was turned away. Behind a gateway's error somebody may have taken it.
+            maybe_arrived: !matches!(status, 425 | 429),
+            said: said(),
+        }),
         _ => Err(Undelivered::Never { said: said() }),
     }
 }
@@ -377,7 +380,9 @@ mod tests {
         let now = "2026-03-20T14:30:00Z".parse().unwrap();
         let of = |status, after| match verdict("hooks.example.net", status, after, b"no such hook", now) {
             Ok(receipt) => format!("ok: {}", receipt.said),
-            Err(Undelivered::Later { after, said }) => format!("later {:?}: {said}", after.map(|wait| wait.as_secs())),
+            Err(Undelivered::Later { after, said, .. }) => {
+                format!("later {:?}: {said}", after.map(|wait| wait.as_secs()))
+            }
             Err(Undelivered::Never { said }) => format!("never: {said}"),
         };
         let answered = |status: u16| format!("hooks.example.net answered {status}: \"no such hook\"");
@@ -485,7 +490,7 @@ mod tests {
 
         let again = Webhook::deliver(&settings, &outgoing, &host, deadline).await.unwrap_err();
         let said = clean!("{address} answered 503");
-        assert_eq!(again, Undelivered::Later { after: Some(Duration::from_secs(7)), said });
+        assert_eq!(again, Undelivered::Later { after: Some(Duration::from_secs(7)), maybe_arrived: true, said });
         let receipt = Webhook::deliver(&settings, &outgoing, &host, deadline).await.unwrap();
         assert_eq!(receipt.said, clean!("{address} answered 202"));
 

@@ -132,6 +132,11 @@ impl Clean {
         Self::new(&text)
     }
 
+    /// Whether a character stands in clean text as it is, so that two texts that differ in it still differ.
+    #[must_use]
+    pub fn keeps(c: char) -> bool {
+        plain::keeps(c)
+    }
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -21,6 +21,11 @@ pub(super) fn plain(raw: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Whether a character stays as it is.
+pub(super) fn keeps(c: char) -> bool {
+    kept(c) == Some(c)
+}
+
 /// What becomes of one character.
 fn kept(c: char) -> Option<char> {
     match c {

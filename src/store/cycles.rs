@@ -224,6 +224,7 @@ impl CycleTx<'_> {
         mut said: Vec<Clean>,
     ) -> rusqlite::Result<Committed> {
         let (tx, at) = (&self.tx, cycle.ended);
+        super::open::told(tx)?;
         tx.prepare_cached(
             "INSERT INTO cycles (id, started_ms, ended_ms, status, surfaced, counts, report)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -302,16 +303,6 @@ impl Reader {
     /// The newest cycle.
     pub fn last_cycle(&self) -> Result<Option<CycleView>, Error> {
         self.one_cycle("ORDER BY seq DESC LIMIT 1", [])
-    }
-
-    /// The oldest cycle that is kept.
-    pub fn first_cycle(&self) -> Result<Option<CycleView>, Error> {
-        self.one_cycle("ORDER BY seq LIMIT 1", [])
-    }
-
-    /// The newest cycle that made a report.
-    pub fn last_report(&self) -> Result<Option<CycleView>, Error> {
-        self.one_cycle("WHERE report IS NOT NULL ORDER BY seq DESC LIMIT 1", [])
     }
 
     /// One cycle by its id.
@@ -400,8 +391,6 @@ mod tests {
         drop(tx);
         let last = store.last_cycle().unwrap().unwrap();
         assert_eq!((last.seq, &last.row), (1, &row));
-        assert_eq!(store.cycle("c0").unwrap(), store.first_cycle().unwrap());
-        assert_eq!(store.last_report().unwrap().unwrap().row.id, "c0");
         assert_eq!(store.memory(&check("site")).unwrap()["offset"], b"17");
         let all = Filter { limit: 10, ..Filter::default() };
         assert_eq!(store.changes(&all).unwrap()[0].change, judged.changes[0]);

@@ -121,17 +121,6 @@ impl Store {
         })
     }
 
-    /// Moves the lease's end, for a run that goes on in cycles.
-    pub fn extend_lease(&mut self, lease: &mut Lease, until: Timestamp) -> Result<(), Error> {
-        self.write_lightly(|tx| {
-            check(tx, lease)?;
-            tx.execute("UPDATE lease SET expires_ms = ?1", [ms(until)])?;
-            Ok(())
-        })?;
-        lease.until = until;
-        Ok(())
-    }
-
     /// Gives the lease back. One that was lost is not an error: it is no longer ours to give.
     pub fn release(&mut self, lease: &Lease) -> Result<(), Error> {
         self.write_lightly(|tx| {
@@ -190,24 +179,14 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_was_lost_commits_nothing_and_extends_nothing() {
+    fn a_lease_that_was_lost_commits_nothing() {
         let home = Home::new();
         let (mut slow, mut quick) = (home.open(at(0)), home.open(at(0)));
-        let mut old = slow.take_lease(&me(10), at(0), at(3), |_| true).unwrap();
+        let old = slow.take_lease(&me(10), at(0), at(3), |_| true).unwrap();
         let new = quick.take_lease(&me(11), at(5), at(8), |_| true).unwrap();
         assert_eq!(slow.begin(&old).err(), Some(Error::LostLease));
-        assert_eq!(slow.extend_lease(&mut old, at(9)), Err(Error::LostLease));
         slow.release(&old).unwrap();
         assert_eq!(quick.lease().unwrap().unwrap().holder, me(11), "the old holder gave back nothing that is not his");
         quick.begin(&new).map(drop).unwrap();
-    }
-
-    #[test]
-    fn a_run_can_go_on_in_cycles() {
-        let home = Home::new();
-        let mut store = home.open(at(0));
-        let mut lease = store.take_lease(&me(10), at(0), at(3), |_| true).unwrap();
-        store.extend_lease(&mut lease, at(18)).unwrap();
-        assert_eq!((lease.until, store.lease().unwrap().unwrap().until), (at(18), at(18)));
     }
 }

@@ -15,7 +15,7 @@ pub mod people;
 pub mod retention;
 pub mod standing;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};

@@ -6,10 +6,11 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{Error, Reader, SCHEMA, Store, meta, moment, ms, set_meta};
 use crate::host::sqlite::{self, Trouble, beside, trouble, trouble_io};
+use crate::redact::Clean;
 
 /// How often the whole file is checked, and how often the small tables are copied.
 const DAILY: SignedDuration = SignedDuration::from_hours(24);
@@ -19,7 +20,8 @@ const KEPT_ASIDE: usize = 3;
 /// What the caller should say about the store, apart from its being open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreEvent {
-    /// The database was damaged: it was set aside and a new one begun.
+    /// The database was damaged: it was set aside and a new one begun. Told at each opening until a cycle is committed,
+    /// whoever met the damage.
     StartedAnew {
         /// Where the damaged file lies now.
         aside: PathBuf,
@@ -68,7 +70,10 @@ impl Store {
     pub fn open(folder: &Path, now: Timestamp) -> Result<Opened, Error> {
         let path = state_path(folder);
         match open_checked(&path, now) {
-            Ok(store) => Ok(Opened { store, events: Vec::new() }),
+            Ok(store) => {
+                let events = store.read(|conn| noted(conn, &path))?.into_iter().collect();
+                Ok(Opened { store, events })
+            }
             Err(Trouble::Corrupt { .. }) => begin_anew(folder, now, None),
             Err(other) => Err(other.into()),
         }
@@ -159,8 +164,39 @@ fn begin_anew(folder: &Path, now: Timestamp, met: Option<(Option<(u64, u64)>, St
             None
         }
     };
+    // Without the note only this caller knows, which is no reason not to go on.
+    let _only_here = store.write(|tx| Ok(note(tx, &aside, &why, restored, now)?));
     events.insert(0, StoreEvent::StartedAnew { aside, why, restored });
     Ok(Opened { store, events })
+}
+
+/// The name in `meta` of the log line that tells of a new beginning until a cycle has told it.
+const ANEW: &str = "started_anew_log";
+
+/// Notes a new beginning for the next cycle: a line of the log whose subject is the file that was set aside and whose code
+/// is the time of the copy that came back.
+fn note(tx: &Connection, aside: &Path, why: &str, restored: Option<Timestamp>, now: Timestamp) -> rusqlite::Result<()> {
+    let name = aside.file_name().unwrap_or_default().to_string_lossy();
+    tx.execute(
+        "INSERT INTO log (cycle, at_ms, what, subject, code, said) VALUES ('', ?1, 'store', ?2, ?3, ?4)",
+        params![ms(now), name, restored.map(|at| ms(at).to_string()), Clean::line(why, 500).as_str()],
+    )?;
+    set_meta(tx, ANEW, tx.last_insert_rowid())
+}
+
+fn noted(conn: &Connection, path: &Path) -> rusqlite::Result<Option<StoreEvent>> {
+    let Some(line) = meta(conn, ANEW)? else { return Ok(None) };
+    conn.query_row("SELECT subject, code, said FROM log WHERE id = ?1", [line], |row| {
+        let (name, code): (String, Option<String>) = (row.get(0)?, row.get(1)?);
+        let restored = code.and_then(|code| code.parse().ok()).map(moment);
+        Ok(StoreEvent::StartedAnew { aside: path.with_file_name(name), why: row.get(2)?, restored })
+    })
+    .optional()
+}
+
+/// A cycle is being committed that tells of the new beginning.
+pub(super) fn told(tx: &Connection) -> rusqlite::Result<()> {
+    tx.prepare_cached("DELETE FROM meta WHERE name = ?1")?.execute([ANEW]).map(drop)
 }
 
 fn restore(store: &mut Store, folder: &Path) -> Result<Option<Timestamp>, Trouble> {
@@ -281,7 +317,6 @@ mod tests {
     use crate::facts::Facts;
     use crate::judge::{Covers, Judged, Turn, Word};
     use crate::records::Execution;
-    use crate::redact::Clean;
     use std::io::{Seek as _, SeekFrom, Write as _};
 
     const DAY: i64 = 24 * 60;
@@ -398,8 +433,13 @@ mod tests {
         };
         assert!(matches!(&opened.events[..], [StoreEvent::StartedAnew { restored: None, .. }]), "{:?}", opened.events);
         let mut store = opened.store;
-        lease(&mut store, at(6));
         assert_eq!(store.last_cycle().unwrap(), None);
+        // Whoever met the damage: the next cycle tells of it, and when it is committed, none does.
+        for minute in [6, 7] {
+            assert_eq!(Store::open(&home.folder, at(minute)).unwrap().events, opened.events);
+        }
+        run(&mut store, "c1", at(8), &Judged::default(), &[]).unwrap();
+        home.open(at(9));
     }
 
     #[test]
@@ -423,11 +463,11 @@ mod tests {
         let found = Trouble::Corrupt { path: home.path(), detail: "met at work".into() };
         let first = first.replace(&home.folder, &found, at(2)).unwrap();
         assert!(matches!(&first.events[..], [StoreEvent::StartedAnew { .. }]), "{:?}", first.events);
-        let mut first = first.store;
+        let (mut first, begun) = (first.store, first.events);
         let held = lease(&mut first, at(2));
         // The second one still has the file open that was moved away.
         let again = Store::open(&home.folder, at(3)).unwrap();
-        assert_eq!((&again.events[..], again.store.lease().unwrap().is_some()), (&[][..], true));
+        assert_eq!((&again.events, again.store.lease().unwrap().is_some()), (&begun, true));
         let refused = second.hold_channel("chat", at(4)).unwrap_err().to_string();
         assert!(refused.ends_with("exchanged while it was open: open it again"), "{refused}");
         first.begin(&held).map(drop).unwrap();
@@ -461,7 +501,7 @@ mod tests {
     fn three_damaged_files_are_kept() {
         let home = Home::new();
         for day in 0..5 {
-            drop(home.open(at(day * DAY)));
+            drop(Store::open(&home.folder, at(day * DAY)).unwrap());
             damage(&home.path());
             drop(Store::open(&home.folder, at((day + 1) * DAY)).unwrap());
         }

@@ -139,19 +139,25 @@ impl Store {
         trimmed.more |= free > STEP_PAGES;
         Ok(trimmed)
     }
+}
 
-    /// Writes the log back into the file, as far as no reader stands in the way, and without waiting for one.
-    pub fn checkpoint(&mut self) -> Result<(), Error> {
-        self.read(|conn| conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())))
+impl super::CycleTx<'_> {
+    /// History before this was dropped early since a committed cycle last asked: to be told by this one.
+    pub fn dropped_early(&self) -> Result<Option<Timestamp>, Error> {
+        let tx = self.conn();
+        self.edge((|| {
+            let dropped = meta(tx, "dropped_early_ms")?;
+            let new =
+                dropped.filter(|dropped| meta(tx, "dropped_early_told_ms").is_ok_and(|told| told != Some(*dropped)));
+            if let Some(dropped) = new {
+                set_meta(tx, "dropped_early_told_ms", dropped)?;
+            }
+            Ok(new.map(moment))
+        })())
     }
 }
 
 impl Reader {
-    /// History before this was dropped early, for want of room; none if that never happened.
-    pub fn dropped_early(&self) -> Result<Option<Timestamp>, Error> {
-        self.read(|conn| Ok(meta(conn, "dropped_early_ms")?.map(moment)))
-    }
-
     /// Bytes that the database uses.
     pub fn used_bytes(&self) -> Result<u64, Error> {
         self.read(|conn| Ok(size(conn)?.used))
@@ -169,6 +175,10 @@ mod tests {
 
     const HOUR: i64 = 60;
     const DAY: i64 = 24 * HOUR;
+
+    fn oldest_cycle(store: &Store) -> Timestamp {
+        store.cycles(&Filter { limit: 1_000, ..Filter::default() }).unwrap().last().unwrap().row.started
+    }
 
     /// Cycles an hour apart, each with a report and an observation that differs.
     fn fill(store: &mut Store, cycles: i64) {
@@ -213,7 +223,7 @@ mod tests {
         assert_eq!(steps.len(), 1);
         assert_eq!((steps[0].early, steps[0].beyond), (None, None));
         assert_eq!(cycles(&store), 24);
-        assert_eq!(store.first_cycle().unwrap().unwrap().row.started, at(48 * HOUR));
+        assert_eq!(oldest_cycle(&store), at(48 * HOUR));
         let kept = store.observations(&check("site"), None, 1_000).unwrap();
         assert_eq!((kept.len(), kept[23].until), (24, at(48 * HOUR)));
         let far = at(72 * HOUR + 400 * DAY);
@@ -221,7 +231,8 @@ mod tests {
         assert_eq!(cycles(&store), 1, "the last cycle stays");
         assert_eq!(store.observations(&check("site"), None, 9).unwrap().len(), 1, "and what still holds");
         assert_eq!(store.snapshot().unwrap().len(), 1);
-        assert_eq!(store.dropped_early().unwrap(), None);
+        let held = lease(&mut store, far);
+        assert_eq!(store.begin(&held).unwrap().dropped_early().unwrap(), None);
     }
 
     #[test]
@@ -235,13 +246,20 @@ mod tests {
         let steps = trim_all(&mut store, now, &limits);
         let last = steps.iter().rev().find_map(|step| step.early).unwrap();
         assert!(store.used_bytes().unwrap() <= limits.max_bytes);
-        assert_eq!(store.dropped_early().unwrap(), Some(last));
-        assert!(store.first_cycle().unwrap().unwrap().row.started >= last);
+        assert!(oldest_cycle(&store) >= last);
         assert!(cycles(&store) > 80, "no more than needed: {} are left", cycles(&store));
-        store.checkpoint().unwrap();
+        // What was given back is in the log until that is written into the file.
+        store.read(|conn| conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))).unwrap();
         let file = std::fs::metadata(home.path()).unwrap().len();
         assert!(file <= limits.max_bytes + 64 * 1024, "the pages were given back: {file}");
         assert_eq!(steps.last().unwrap().beyond, None);
+        let held = lease(&mut store, now);
+        // It is told once, by a cycle that is committed.
+        assert_eq!(store.begin(&held).unwrap().dropped_early().unwrap(), Some(last));
+        let tx = store.begin(&held).unwrap();
+        assert_eq!(tx.dropped_early().unwrap(), Some(last));
+        tx.commit_cycle(&cycle("told", now), &Judged::default(), &[], &[], &[]).unwrap();
+        assert_eq!(store.begin(&held).unwrap().dropped_early().unwrap(), None);
     }
 
     #[test]

@@ -4,7 +4,6 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::disallowed_methods,
-    clippy::print_stdout,
     clippy::print_stderr,
     clippy::format_push_string,
     reason = "tests: what fails here is to fail loudly, and the outside is what they look at"

@@ -19,6 +19,8 @@ use fold::{Step, Waiting};
 
 /// Undelivered rows that are kept.
 pub const MAX_WAITING: i64 = 1_000;
+/// A channel that refused this often in a row is in trouble.
+pub const REFUSALS: i64 = 3;
 /// How old a notice gets before it is dropped; a resolve is not.
 pub const MAX_AGE: SignedDuration = SignedDuration::from_hours(24);
 /// Bytes of a receipt or of a reason.
@@ -215,30 +217,29 @@ fn fold_queue(conn: &Connection, channel: &str, dedup: &str, now: Timestamp) -> 
     Ok(folded)
 }
 
-/// Drops what is too old or too much; resolves last. What was dropped is said, and resolves of what was never said go too.
+/// The order in which notices are dropped when there are too many: resolves last, so that what was announced is resolved;
+/// before a channel that takes its notices one that has long refused them; the lowest level first, the oldest of it first.
+/// A word for a level that this build does not know counts as the highest.
+const LEAST_FIRST: &str = "turn = 'resolve',
+    channel IN (SELECT name FROM channels WHERE refused_in_a_row >= ?3) DESC,
+    CASE level WHEN 'ok' THEN 0 WHEN 'logged' THEN 1 WHEN 'yellow' THEN 2 ELSE 3 END, id";
+
+/// Drops what is too old or too much, the least of it first ([`LEAST_FIRST`]). What was dropped is said, and resolves of
+/// what was never said go too.
 fn hold_to_size(conn: &Connection, now: Timestamp) -> rusqlite::Result<Vec<Clean>> {
     let free = "state = 'due' AND coalesce(claimed_until_ms <= ?1, true)";
-    let ids = |sql: &str, bound: i64| -> rusqlite::Result<Vec<(i64, String, String)>> {
-        conn.prepare_cached(sql)?
-            .query_map([ms(now), bound], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+    let ids = |rest: &str, params: &[i64]| -> rusqlite::Result<Vec<(i64, String, String)>> {
+        conn.prepare_cached(&format!("SELECT id, channel, dedup FROM outbox WHERE {free} {rest}"))?
+            .query_map(rusqlite::params_from_iter(params), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
             .collect()
     };
     let oldest = ms(now.checked_sub(MAX_AGE).unwrap_or(now));
-    let old = ids(
-        &format!(
-            "SELECT id, channel, dedup FROM outbox WHERE {free} AND turn <> 'resolve'
-             AND max(created_ms, not_before_ms) < ?2 ORDER BY id"
-        ),
-        oldest,
-    )?;
+    let old = ids("AND turn <> 'resolve' AND max(created_ms, not_before_ms) < ?2 ORDER BY id", &[ms(now), oldest])?;
     let mut said = drop_rows(conn, &old, now, &format!("older than {} hours", MAX_AGE.as_hours()))?;
     let waiting: i64 =
         conn.prepare_cached("SELECT count(*) FROM outbox WHERE state = 'due'")?.query_row([], |row| row.get(0))?;
     if waiting > MAX_WAITING {
-        let much = ids(
-            &format!("SELECT id, channel, dedup FROM outbox WHERE {free} ORDER BY turn = 'resolve', id LIMIT ?2"),
-            waiting - MAX_WAITING,
-        )?;
+        let much = ids(&format!("ORDER BY {LEAST_FIRST} LIMIT ?2"), &[ms(now), waiting - MAX_WAITING, REFUSALS])?;
         said.extend(drop_rows(conn, &much, now, &format!("more than {MAX_WAITING} waited"))?);
     }
     Ok(said)
@@ -286,19 +287,26 @@ pub struct Claimed {
     pub said: Vec<Clean>,
 }
 
-/// The first row of each key and channel, when anything of that queue may go now. A time more than a day ahead was set by
-/// a clock that has been set back since: nothing waits for it.
+/// The first row of each key and channel, when anything of that queue may go now: channel by channel in turn, so that none
+/// hides another one's; of each the queues with a new red first, then what was not tried yet. A time more than a day ahead
+/// was set by a clock that has been set back since, and so was all of a row that was written two minutes ahead: nothing
+/// waits for that.
 const READY: &str = "
-    SELECT id, channel, cycle, incident, revision, attempts + 1, turn, notice, dedup FROM outbox AS o
-    WHERE state = 'due' AND next_ms NOT BETWEEN ?1 + 1 AND ?1 + 86400000
-    AND coalesce(claimed_until_ms NOT BETWEEN ?1 + 1 AND ?1 + 86400000, true)
-    AND NOT EXISTS (SELECT 1 FROM outbox AS p WHERE p.state = 'due' AND p.channel = o.channel AND p.dedup = o.dedup
-                    AND p.id < o.id)
-    AND EXISTS (SELECT 1 FROM outbox AS q WHERE q.state = 'due' AND q.channel = o.channel AND q.dedup = o.dedup
-                AND q.not_before_ms <= ?1 AND (NOT ?3 OR (q.level = 'red' AND q.turn IN ('open', 'raise'))))
-    AND NOT EXISTS (SELECT 1 FROM channels AS c WHERE c.name = o.channel
-                    AND c.wait_until_ms BETWEEN ?1 + 1 AND ?1 + 86400000)
-    ORDER BY id LIMIT ?2";
+    WITH ready AS (
+        SELECT o.*, EXISTS (SELECT 1 FROM outbox AS q WHERE q.state = 'due' AND q.channel = o.channel AND q.dedup = o.dedup
+                            AND (q.not_before_ms <= ?1 OR q.created_ms > ?1 + 120000)
+                            AND q.level = 'red' AND q.turn IN ('open', 'raise')) AS new_red
+        FROM outbox AS o
+        WHERE state = 'due' AND next_ms NOT BETWEEN ?1 + 1 AND ?1 + 86400000
+        AND coalesce(claimed_until_ms NOT BETWEEN ?1 + 1 AND ?1 + 86400000, true)
+        AND NOT EXISTS (SELECT 1 FROM outbox AS p WHERE p.state = 'due' AND p.channel = o.channel AND p.dedup = o.dedup
+                        AND p.id < o.id)
+        AND EXISTS (SELECT 1 FROM outbox AS q WHERE q.state = 'due' AND q.channel = o.channel AND q.dedup = o.dedup
+                    AND (q.not_before_ms <= ?1 OR q.created_ms > ?1 + 120000))
+        AND NOT EXISTS (SELECT 1 FROM channels AS c WHERE c.name = o.channel
+                        AND c.wait_until_ms BETWEEN ?1 + 1 AND ?1 + 86400000))
+    SELECT id, channel, cycle, incident, revision, attempts + 1, turn, notice, dedup FROM ready WHERE new_red OR NOT ?3
+    ORDER BY row_number() OVER (PARTITION BY channel ORDER BY new_red DESC, next_ms, id), id LIMIT ?2";
 
 impl Store {
     /// Claims rows to deliver until `claim_until`, at most 1,000, and puts the attempt on record. Every claimed row must
@@ -316,6 +324,15 @@ impl Store {
         }
         self.write(|tx| {
             let said = hold_to_size(tx, now)?;
+            if !said.is_empty() {
+                let cycle: Option<String> = tx
+                    .prepare_cached("SELECT id FROM cycles ORDER BY seq DESC LIMIT 1")?
+                    .query_row([], |row| row.get(0))
+                    .optional()?;
+                for line in &said {
+                    super::incidents::log(tx, cycle.as_deref().unwrap_or(""), now, "outbox", None, None, None, line)?;
+                }
+            }
             // A claim that ran out leaves rows that can be folded now.
             let orphaned: Vec<(String, String)> = tx
                 .prepare_cached(
@@ -481,14 +498,27 @@ impl Reader {
         self.read(|conn| told(conn, incident))
     }
 
-    /// Rows and cycles delivered to a channel since then: a chat gets one message a cycle, an event service one a row.
-    pub fn delivered_since(&self, channel: &str, since: Timestamp) -> Result<(i64, i64), Error> {
+    /// Rows and cycles delivered to a channel since then, up to now: a chat gets one message a cycle, an event service one
+    /// a row. What a clock that was ahead wrote down counts for nothing.
+    pub fn delivered_since(&self, channel: &str, since: Timestamp, now: Timestamp) -> Result<(i64, i64), Error> {
         self.read(|conn| {
             conn.prepare_cached(
                 "SELECT count(*), count(DISTINCT cycle) FROM outbox
-                 WHERE ended_ms >= ?2 AND state = 'delivered' AND channel = ?1",
+                 WHERE ended_ms BETWEEN ?2 AND ?3 AND state = 'delivered' AND channel = ?1",
             )?
-            .query_row(params![channel, ms(since)], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row(params![channel, ms(since), ms(now)], |row| Ok((row.get(0)?, row.get(1)?)))
+        })
+    }
+
+    /// Notices that were dropped undelivered since the last committed cycle was judged.
+    pub fn dropped_since_last_cycle(&self, now: Timestamp) -> Result<usize, Error> {
+        self.read(|conn| {
+            conn.prepare_cached(
+                "SELECT count(*) FROM outbox WHERE state = 'dropped'
+                 AND ended_ms BETWEEN (SELECT ended_ms FROM cycles ORDER BY seq DESC LIMIT 1) AND ?1",
+            )?
+            .query_row([ms(now)], |row| row.get::<_, i64>(0))
+            .map(|count| usize::try_from(count).unwrap_or(0))
         })
     }
 
@@ -524,9 +554,9 @@ impl Reader {
             }
             let day = ms(now.checked_sub(MAX_AGE).unwrap_or(now));
             let mut query = conn.prepare_cached(
-                "SELECT channel, count(*) FROM outbox WHERE ended_ms >= ?1 AND state = 'dead' GROUP BY channel",
+                "SELECT channel, count(*) FROM outbox WHERE ended_ms BETWEEN ?1 AND ?2 AND state = 'dead' GROUP BY channel",
             )?;
-            let mut rows = query.query([day])?;
+            let mut rows = query.query([day, ms(now)])?;
             while let Some(row) = rows.next()? {
                 all.entry(row.get(0)?).or_default().dead = row.get(1)?;
             }
@@ -627,7 +657,7 @@ mod tests {
         let pager = &channels["pager"];
         assert_eq!((pager.refused_in_a_row, pager.oldest), (1, Some(at(0) + SignedDuration::from_secs(1))));
         assert_eq!(pager.why.as_ref().map(Clean::as_str), Some("no answer within 5 s"));
-        assert_eq!(store.delivered_since("chat", at(0)).unwrap(), (1, 1));
+        assert_eq!(store.delivered_since("chat", at(0), at(5)).unwrap(), (1, 1));
     }
 
     #[test]
@@ -791,6 +821,77 @@ mod tests {
     }
 
     #[test]
+    fn what_a_clock_wrote_that_was_ahead_holds_nothing_up_and_counts_for_nothing() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        let mut morning = notice("chat", Some("i3"), "cpu", Turn::Open, YELLOW);
+        morning.notice.not_before = at(600);
+        say(&mut store, at(0), &[site("chat", Turn::Open, RED), site("pager", Turn::Open, RED), morning]);
+        let due = claim(&mut store, at(0));
+        store.delivered(&due[0], None, at(0)).unwrap();
+        store.dead(&due[1], &Clean::new("HTTP 404"), at(0)).unwrap();
+        let since =
+            |store: &Store, now| store.delivered_since("chat", now - SignedDuration::from_hours(1), now).unwrap();
+        assert_eq!((since(&store, at(0)), store.channels(at(0)).unwrap()["pager"].dead), ((1, 1), 1));
+        assert_eq!(claim(&mut store, at(-1)), [], "a minute is no clock that was set");
+        let hour_before = at(-60);
+        assert_eq!((since(&store, hour_before), store.channels(hour_before).unwrap()["pager"].dead), ((0, 0), 0));
+        assert_eq!(turns(&claim(&mut store, hour_before)), [("chat", Turn::Open)]);
+    }
+
+    #[test]
+    fn a_channel_in_a_queue_does_not_hide_another_ones_red() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        let mut rows: Vec<_> =
+            (0..20).map(|n| notice("gone", Some("i9"), &format!("n{n}"), Turn::Open, YELLOW)).collect();
+        rows.extend([
+            notice("gone", Some("i8"), "late", Turn::Open, RED),
+            notice("chat", Some("i7"), "cpu", Turn::Open, YELLOW),
+            notice("chat", Some("i6"), "disk", Turn::Raise, RED),
+        ]);
+        say(&mut store, at(0), &rows);
+        let mut names = |limit| -> Vec<String> {
+            let due = store.claim(Which::All, at(1), at(2), limit).unwrap().due;
+            due.iter().map(|row| format!("{} {}", row.channel, row.notice.key)).collect()
+        };
+        assert_eq!(names(4), ["gone late", "chat disk", "gone n0", "chat cpu"]);
+        assert_eq!(names(2), ["gone n1", "gone n2"]);
+    }
+
+    #[test]
+    fn what_failed_before_goes_after_what_was_not_tried() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        say(&mut store, at(0), &[notice("chat", Some("i1"), "bad", Turn::Open, YELLOW)]);
+        let due = claim(&mut store, at(0));
+        store.failed(&due[0], &later(1), at(0)).unwrap();
+        say(&mut store, at(1), &[notice("chat", Some("i2"), "good", Turn::Open, YELLOW)]);
+        let names: Vec<_> = claim(&mut store, at(1)).iter().map(|row| row.notice.key.to_string()).collect();
+        assert_eq!(names, ["good", "bad"]);
+    }
+
+    #[test]
+    fn what_was_dropped_is_counted_once_and_logged() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        assert_eq!(store.dropped_since_last_cycle(at(0)).unwrap(), 0, "no cycle yet");
+        say(&mut store, at(0), &[notice("chat", Some("i2"), "disk", Turn::Open, RED)]);
+        assert_eq!(claim(&mut store, at(60 * 25)), []);
+        assert_eq!(store.dropped_since_last_cycle(at(60 * 25)).unwrap(), 1);
+        let all = super::super::incidents::Filter { limit: 9, ..Default::default() };
+        let logged: Vec<_> = store.log(&all).unwrap().into_iter().map(|row| row.said).collect();
+        assert_eq!(logged, [clean!("1 notice for the channel `chat` dropped undelivered: older than 24 hours")]);
+        assert_eq!(store.dropped_since_last_cycle(at(60 * 24)).unwrap(), 0, "by a clock that was ahead");
+        say(&mut store, at(60 * 26), &[]);
+        assert_eq!(store.dropped_since_last_cycle(at(60 * 27)).unwrap(), 0);
+        // What a cycle's own commit drops is the next one's to say.
+        say(&mut store, at(60 * 28), &[notice("chat", Some("i2"), "cpu", Turn::Open, RED)]);
+        say(&mut store, at(60 * 53), &[notice("chat", Some("i2"), "net", Turn::Open, RED)]);
+        assert_eq!(store.dropped_since_last_cycle(at(60 * 54)).unwrap(), 1);
+    }
+
+    #[test]
     fn old_notices_are_dropped_and_said_and_resolves_are_not() {
         let home = Home::new();
         let mut store = home.open(at(0));
@@ -833,6 +934,45 @@ mod tests {
         assert_eq!(store.channels(at(2)).unwrap()["chat"].waiting, 1_000);
         let due = store.claim(Which::All, at(2), at(3), 2_000).unwrap().due;
         assert_eq!((due.len(), due[0].notice.turn, due[1].notice.key.to_string()), (1_000, Turn::Resolve, "n5".into()));
+    }
+
+    #[test]
+    fn too_many_drop_the_least_first_and_a_channel_that_refuses_before_one_that_takes() {
+        let home = Home::new();
+        let mut store = home.open(at(0));
+        let of = |channel: &str, name: &str, level| notice(channel, Some("i9"), name, Turn::Open, level);
+        say(&mut store, at(0), &[of("gone", "red", RED), of("gone", "yellow", YELLOW), of("chat", "red", RED)]);
+        for minute in 0..REFUSALS {
+            let refusal = Failure { again_at: at(minute + 1), ..later(0) };
+            for row in claim(&mut store, at(minute)) {
+                if row.channel == "gone" {
+                    store.failed(&row, &refusal, at(minute)).unwrap();
+                } else {
+                    store.put_back(&row, at(minute)).unwrap();
+                }
+            }
+        }
+        let waiting = |store: &Store| {
+            let named = |row: &Row<'_>| row.get::<_, String>(0);
+            let due =
+                "SELECT channel || ' ' || check_name FROM outbox WHERE state = 'due' AND check_name NOT LIKE 'n%'";
+            store.read(|conn| conn.prepare(due)?.query_map([], named)?.collect::<Result<BTreeSet<_>, _>>()).unwrap()
+        };
+        let mut next = 0;
+        let mut fill = |store: &mut Store, count: i64| {
+            let rows: Vec<_> = (next..next + count).map(|n| of("chat", &format!("n{n}"), YELLOW)).collect();
+            next += count;
+            say(store, at(5), &rows);
+        };
+        let rows = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        fill(&mut store, MAX_WAITING - 3);
+        assert_eq!(waiting(&store), rows(&["gone red", "gone yellow", "chat red"]));
+        fill(&mut store, 1);
+        assert_eq!(waiting(&store), rows(&["gone red", "chat red"]));
+        fill(&mut store, 1);
+        assert_eq!(waiting(&store), rows(&["chat red"]));
+        fill(&mut store, 50);
+        assert_eq!(waiting(&store), rows(&["chat red"]), "older than all the yellows that went");
     }
 
     #[test]
