@@ -53,7 +53,7 @@ pub async fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let options = Options { dry: args.dry_run, wait: args.wait.map(Dur::get) };
-    let ran = {
+    let mut ran = {
         let out = RefCell::new(&mut session.out);
         let progress = |done, of| out.borrow_mut().progress(&format!("looked at {done} of {of}"));
         cycle::run(&config, &host, options, &progress).await?
@@ -63,8 +63,8 @@ pub async fn run(args: Args, session: &mut Session) -> Result<Exit, Failure> {
     session.out.bytes(printed.as_bytes());
     reached(&host, Step::Printed);
     remarks(&ran, session);
-    if !args.dry_run && ran.away.is_none() {
-        cycle::tidy(&config, &host);
+    if let Some(store) = ran.store.take() {
+        cycle::tidy(&config, &host, *store);
     }
     if let Some(why) = &ran.away {
         session.out.error(&format!("nothing could be committed: {why}"));

@@ -178,10 +178,10 @@ fn put_together(
 
     let top = written.top?.value;
     let own = written.own.map_or_else(OwnKeys::default, |(keys, ..)| keys);
-    let mut checks = BTreeMap::new();
+    let (mut checks, mut advised) = (BTreeMap::new(), policy::Advised::new());
     for written_check in written.checks.into_iter().filter(|check| check.keys.enabled) {
         let (name, keys, (kind, check)) = (written_check.name, written_check.keys, written_check.check?);
-        let policy = policy::policy(&keys, kind, top.interval, &written.names);
+        let policy = policy::policy(&keys, kind, top.interval, &written.names, &mut advised);
         let timeout = policy::timeout(&keys, &top.limits);
         checks.insert(name.clone(), Check { name, kind, check, timeout, when: keys.when, policy });
     }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::common::{ChannelKeys, ChannelPolicy, CheckKeys, Limits, Name, Needed, OwnKeys, Top, shortened};
@@ -262,12 +263,16 @@ fn check_circles(written: &Written<'_>, out: &mut Problems) {
     }
 }
 
+/// What each kind advises, by its name: made once, however many checks are of it.
+pub(super) type Advised = BTreeMap<&'static str, Arc<BTreeMap<Code, Advice>>>;
+
 /// A check's policy.
 pub(super) fn policy(
     keys: &CheckKeys,
     kind: &'static dyn AnyKind,
     interval: Dur,
     on: &BTreeMap<CheckName, bool>,
+    advised: &mut Advised,
 ) -> Policy {
     let cycle = interval.signed();
     let doc = kind.doc();
@@ -279,7 +284,7 @@ pub(super) fn policy(
         impact: keys.impact,
         owner: keys.owner.as_ref().map(Name::clean),
         action: keys.action.as_ref().map(|action| Clean::new(&action.0)),
-        advice: advice(doc),
+        advice: Arc::clone(advised.entry(doc.name).or_insert_with(|| advice(doc))),
         // A parent that is switched off is never seen, so it holds nothing.
         depends_on: keys
             .depends_on
@@ -307,13 +312,15 @@ pub(super) fn own_policy(keys: &OwnKeys, interval: Dur) -> Policy {
     }
 }
 
-fn advice(doc: &KindDoc) -> BTreeMap<Code, Advice> {
-    doc.all_reasons()
+fn advice(doc: &KindDoc) -> Arc<BTreeMap<Code, Advice>> {
+    let advice = doc
+        .all_reasons()
         .map(|reason| {
             let advice = Advice { action: Clean::new(reason.action), needs_human: reason.needs_human };
             (Code::from(reason.code), advice)
         })
-        .collect()
+        .collect();
+    Arc::new(advice)
 }
 
 /// Who gets what on a channel.

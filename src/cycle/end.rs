@@ -25,7 +25,7 @@ use crate::report::{self, Frame, Report};
 use crate::steps::{Step, reached};
 use crate::store::incidents::Filter;
 use crate::store::outbox::REFUSALS;
-use crate::store::{self, Committed, Counts, CycleRow, Lease, LogRow, OutboxRow, Store};
+use crate::store::{self, Committed, Counts, CycleRow, Known, Lease, LogRow, OutboxRow, Store};
 
 /// What the end of a cycle rests on.
 pub(super) struct End<'a> {
@@ -52,11 +52,12 @@ impl End<'_> {
     /// Commits, delivers, and hands back what is to be printed.
     pub async fn committed(
         mut self,
-        mut store: Store,
+        mut store: Box<Store>,
         lease: &Lease,
         said: Vec<(&'static str, Clean)>,
+        known: Known,
     ) -> Result<Ran, CannotRun> {
-        let (worded, committed) = match self.commit(&mut store, lease, &said) {
+        let (worded, committed) = match self.commit(&mut store, lease, &said, known) {
             Ok(done) => done,
             Err(error @ (store::Error::LostLease | store::Error::Held(_))) => return Err(CannotRun::Store(error)),
             Err(error) => {
@@ -91,7 +92,7 @@ impl End<'_> {
         reached(self.host, Step::Delivered);
         // A lease that can't be given back runs out by itself.
         let _runs_out = store.release(lease);
-        Ok(ran(worded, None, undelivered))
+        Ok(Ran { store: Some(store), ..ran(worded, None, undelivered) })
     }
 
     /// Judges and writes down, in one transaction.
@@ -100,6 +101,7 @@ impl End<'_> {
         store: &mut Store,
         lease: &Lease,
         said: &[(&'static str, Clean)],
+        known: Known,
     ) -> Result<(Worded, Committed), store::Error> {
         let mut own = self.own(said.to_vec());
         self.outbox_trouble(store, &mut own)?;
@@ -119,7 +121,7 @@ impl End<'_> {
         }
         let events: Vec<_> = self.taken.events.iter().map(|(_, event)| event.clone()).collect();
         tx.take_executions(&events)?;
-        let mut before = tx.before(&self.id, self.now.wall)?;
+        let mut before = tx.before(&self.id, self.now.wall, known)?;
         // A dead letter was no announcement: that channel hears nothing of the end.
         for incident in &mut before.incidents {
             if !incident.announced.is_empty() {
@@ -390,5 +392,6 @@ fn ran(worded: Worded, away: Option<Clean>, undelivered: Vec<Clean>) -> Ran {
         json,
         away,
         undelivered,
+        store: None,
     }
 }

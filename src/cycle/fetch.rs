@@ -293,6 +293,10 @@ fn said(panic: &(dyn std::any::Any + Send)) -> Clean {
 
 /// Holds an observation to its limits: subjects beyond 200 become one, facts beyond 256 a subject are cut; both are said.
 fn bound(observation: &mut Observation) {
+    let most = observation.facts.len() + observation.unread.len() + observation.findings.len();
+    if most <= MAX_SUBJECTS.min(crate::facts::MAX_FACTS) {
+        return;
+    }
     let mut subjects = observation.facts.subjects();
     subjects.extend(observation.unread.keys().cloned());
     subjects.extend(observation.findings.iter().map(|finding| finding.subject.clone()));

@@ -23,15 +23,15 @@ use tokio::time::Instant;
 use crate::clock::Now;
 use crate::config::{Check, Config};
 use crate::facts::{Key, Unread};
-use crate::host::{Host, identity};
+use crate::host::Host;
 use crate::jobs::spool;
-use crate::judge::{Before, Change, Level, Outcome};
+use crate::judge::{Before, Change, Level, Outcome, Snapshot};
 use crate::kinds::{Memory, Records};
 use crate::records::Execution;
 use crate::redact::Clean;
 use crate::report::Report;
 use crate::steps::{Step, reached};
-use crate::store::{self, CheckMemory, CycleTx, Ledger, Limits, Opened, Reader, Store};
+use crate::store::{self, CheckMemory, CycleTx, Ledger, Limits, Reader, Store};
 
 use end::End;
 use open::Kept;
@@ -77,6 +77,8 @@ pub struct Ran {
     pub away: Option<Clean>,
     /// What could not be delivered.
     pub undelivered: Vec<Clean>,
+    /// The store, still open, for [`tidy`]; none when nothing could be committed or nothing was to be.
+    pub store: Option<Box<Store>>,
 }
 
 /// Why a cycle could not run at all.
@@ -108,24 +110,24 @@ pub async fn run(
     let deadline = begun + config.limits.deadline.get();
     let now = host.now();
     let id = cycle_id(now.wall);
-    let before = open::known(&kept, host);
+    let (before, known) = open::known(&kept, host);
     host.learn(&config.secrets).await;
     let (taken, spool_unread) = spool_of(host, options.dry, deadline).await;
     let must_remember = matches!(kept, Kept::Open { .. });
-    let looked = look_at_all(config, host, (&before, &taken), (now, begun), must_remember, progress).await;
+    let from = (&before, &known.snapshot);
+    let looked = look_at_all(config, host, from, &taken, (now, begun), must_remember, progress).await;
     reached(host, Step::Fetched);
     let end = End { config, host, now, id, policies: config.policies(), deadline, looked, taken, spool_unread };
     match kept {
-        Kept::Open { store, lease, said } => end.committed(*store, &lease, said).await,
-        Kept::Away { why, .. } => Ok(end.away(before, why).await),
-        Kept::Dry { .. } => Ok(end.dry(before)),
+        Kept::Open { store, lease, said } => end.committed(store, &lease, said, known).await,
+        Kept::Away { why, .. } => Ok(end.away(Before { snapshot: known.snapshot, ..before }, why).await),
+        Kept::Dry { .. } => Ok(end.dry(Before { snapshot: known.snapshot, ..before })),
     }
 }
 
 /// Trims history and copies the small tables, after everything was said. Its trouble is the next cycle's to find.
-pub fn tidy(config: &Config, host: &Host) {
+pub fn tidy(config: &Config, host: &Host, mut store: Store) {
     let now = host.now().wall;
-    let Ok(Opened { mut store, .. }) = Store::open(&host.paths.state, now) else { return };
     let limits = Limits { keep: config.store.retention.signed(), max_bytes: config.store.max_size.0 };
     let end = Instant::now() + TRIM_TIME;
     while Instant::now() < end {
@@ -150,7 +152,8 @@ async fn spool_of(host: &Host, dry: bool, deadline: Instant) -> (spool::Taken, O
 async fn look_at_all(
     config: &Config,
     host: &Arc<Host>,
-    (before, taken): (&Before, &spool::Taken),
+    (before, snapshot): (&Before, &Snapshot),
+    taken: &spool::Taken,
     (now, begun): (Now, Instant),
     must_remember: bool,
     progress: &dyn Fn(usize, usize),
@@ -177,7 +180,7 @@ async fn look_at_all(
     };
     let from = Look {
         checks: &config.checks,
-        snapshot: &before.snapshot,
+        snapshot,
         incidents: &before.incidents,
         host,
         memory: &memory,
@@ -233,8 +236,8 @@ fn cycle_id(at: Timestamp) -> String {
 
 /// How far the wall clock moved against the time since boot since the last cycle, and a note of both for the next one.
 fn clock_moved(tx: &CycleTx<'_>, host: &Host, now: Now) -> Result<SignedDuration, store::Error> {
-    let Some(boot_id) = identity::boot_id(&host.paths.proc) else { return Ok(SignedDuration::ZERO) };
-    let last = tx.clock_mark(&boot_id, now)?;
+    let Some(boot_id) = host.boot_id() else { return Ok(SignedDuration::ZERO) };
+    let last = tx.clock_mark(boot_id, now)?;
     let Some(last) = last else { return Ok(SignedDuration::ZERO) };
     let boot = |now: Now| SignedDuration::try_from(now.boot).unwrap_or_default();
     Ok(now.wall.duration_since(last.wall) - (boot(now) - boot(last)))

@@ -14,7 +14,7 @@ use crate::host::sqlite::Trouble;
 use crate::host::{Host, identity};
 use crate::judge::Before;
 use crate::redact::Clean;
-use crate::store::{self, Holder, Lease, Opened, Reader, Store};
+use crate::store::{self, Holder, Known, Lease, Opened, Reader, Store};
 
 /// A lease outlives the run's deadline by this, so that a run that is just late can still commit.
 const LEASE_MARGIN: SignedDuration = SignedDuration::from_secs(15);
@@ -37,7 +37,7 @@ pub fn holder(host: &Host, what: &str) -> Holder {
     Holder {
         pid: std::process::id(),
         start_ticks: identity::start_ticks(&host.paths.proc, "self").unwrap_or(0),
-        boot_id: identity::boot_id(&host.paths.proc).unwrap_or_default(),
+        boot_id: host.boot_id().unwrap_or_default().to_owned(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         what: Clean::line(what, 64),
     }
@@ -107,17 +107,17 @@ fn store_said(event: &store::StoreEvent) -> Option<(&'static str, Clean)> {
     }
 }
 
-/// What is known before looking: the same that the transaction will read again.
-pub(super) fn known(kept: &Kept, host: &Host) -> Before {
+/// What is known before looking: the same that the transaction will read again. The standings come apart.
+pub(super) fn known(kept: &Kept, host: &Host) -> (Before, Known) {
     let reader: Option<&Reader> = match kept {
         Kept::Open { store, .. } => Some(store),
         Kept::Away { reader, .. } | Kept::Dry { reader } => reader.as_ref(),
     };
-    let Some(reader) = reader else { return Before::default() };
-    Before {
-        snapshot: reader.snapshot().unwrap_or_default(),
+    let Some(reader) = reader else { return Default::default() };
+    let before = Before {
         incidents: reader.open_incidents().unwrap_or_default(),
         silences: reader.silences(host.now().wall).unwrap_or_default(),
         ..Before::default()
-    }
+    };
+    (before, reader.known().unwrap_or_default())
 }

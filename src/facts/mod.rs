@@ -299,7 +299,16 @@ impl Facts {
     /// The subjects that have facts, each once, in order.
     #[must_use]
     pub fn subjects(&self) -> BTreeSet<Subject> {
-        self.0.keys().map(|(subject, _)| subject.clone()).collect()
+        let mut subjects = BTreeSet::new();
+        let mut last = None;
+        // Facts lie ordered by subject: each is copied once, however many facts it has.
+        for (subject, _) in self.0.keys() {
+            if last != Some(subject) {
+                subjects.insert(subject.clone());
+                last = Some(subject);
+            }
+        }
+        subjects
     }
 
     /// Keeps the facts for which `keep` holds.

@@ -3,8 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use super::files;
+use tokio::time::Instant;
+
+use super::{Host, PerCycle, files};
 use crate::facts::Unread;
 
 /// Bytes read of either file; the accounts beyond are numbers.
@@ -15,6 +18,21 @@ const MAX_BYTES: usize = 1 << 20;
 pub struct Accounts {
     users: BTreeMap<String, u32>,
     groups: BTreeMap<String, u32>,
+}
+
+/// The cycle's accounts.
+pub(super) type Cache = PerCycle<Arc<Accounts>>;
+
+impl Host {
+    /// The accounts of this machine, read at most once a cycle. Codes: those of [`Accounts::read`] and of a lane.
+    pub async fn accounts(&self, deadline: Instant) -> Result<Arc<Accounts>, Unread> {
+        let cell = self.accounts.of_this_cycle();
+        let read = cell.get_or_try_init(|| async {
+            let etc = self.paths.etc();
+            self.lane(&etc.display().to_string(), deadline, move || Accounts::read(&etc).map(Arc::new)).await?
+        });
+        read.await.cloned()
+    }
 }
 
 impl Accounts {

@@ -5,8 +5,16 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-use super::files;
 use super::procs::{ProcessState, Stat};
+use super::{Host, files};
+
+impl Host {
+    /// The boot that we are in, read once.
+    #[must_use]
+    pub fn boot_id(&self) -> Option<&str> {
+        self.boot_id.get_or_init(|| boot_id(&self.paths.proc)).as_deref()
+    }
+}
 
 /// The boot that we are in (`/proc/sys/kernel/random/boot_id`).
 #[must_use]

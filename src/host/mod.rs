@@ -19,9 +19,9 @@ pub mod trust;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::clock::{Clock, Now};
 use env::Env;
@@ -63,6 +63,8 @@ pub struct Host {
     commands: Arc<Semaphore>,
     slots: Arc<Semaphore>,
     names: Arc<net::Names>,
+    boot_id: OnceLock<Option<String>>,
+    accounts: accounts::Cache,
     processes: procs::Cache,
     roots: roots::Cache,
     clients: http::Clients,
@@ -81,6 +83,8 @@ impl Host {
             slots: Arc::new(Semaphore::new(net::slots())),
             names: Arc::new(net::Names::new(Arc::clone(&lanes))),
             lanes,
+            boot_id: OnceLock::new(),
+            accounts: accounts::Cache::default(),
             processes: procs::Cache::default(),
             roots: roots::Cache::default(),
             clients: http::Clients::default(),
@@ -100,9 +104,10 @@ impl Host {
         Self::new(Clock::machine(), env, paths)
     }
 
-    /// Forgets what is read once a cycle (names, processes). For a process that lives through several.
+    /// Forgets what is read once a cycle (names, accounts, processes). For a process that lives through several.
     pub fn new_cycle(&self) {
         self.names.forget();
+        self.accounts.forget();
         self.processes.forget();
     }
 
@@ -125,6 +130,25 @@ impl Host {
             (Some(below), Some(home)) => home.join(below),
             _ => PathBuf::from(path),
         }
+    }
+}
+
+/// What is read at most once a cycle, by whoever needs it first.
+#[derive(Debug)]
+struct PerCycle<T>(Mutex<Arc<OnceCell<T>>>);
+
+impl<T> Default for PerCycle<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> PerCycle<T> {
+    fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
+    }
+    fn of_this_cycle(&self) -> Arc<OnceCell<T>> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

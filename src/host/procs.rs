@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Host, files};
+use super::{Host, PerCycle, files};
 use crate::clean;
 use crate::facts::Unread;
 use crate::redact::Clean;
@@ -57,17 +56,7 @@ pub enum ProcessState {
 }
 
 /// The cycle's table.
-#[derive(Debug, Default)]
-pub(super) struct Cache(Mutex<Arc<OnceCell<Arc<[Process]>>>>);
-
-impl Cache {
-    pub(super) fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
-    }
-    fn of_this_cycle(&self) -> Arc<OnceCell<Arc<[Process]>>> {
-        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
+pub(super) type Cache = PerCycle<Arc<[Process]>>;
 
 impl Host {
     /// All processes of this machine, read at most once a cycle, ordered by id. Codes: those of a lane and of files

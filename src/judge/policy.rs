@@ -2,6 +2,7 @@
 //! know each other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
@@ -96,8 +97,8 @@ pub struct Policy {
     pub owner: Option<Clean>,
     /// The action that the report offers, whatever the reason.
     pub action: Option<Clean>,
-    /// The kind's action for each reason.
-    pub advice: BTreeMap<Code, Advice>,
+    /// The kind's action for each reason; one for all checks of a kind.
+    pub advice: Arc<BTreeMap<Code, Advice>>,
     /// What it needs.
     pub depends_on: Vec<Dependency>,
     /// Words to route by.
@@ -121,7 +122,7 @@ impl Policy {
             impact: None,
             owner: None,
             action: None,
-            advice: BTreeMap::new(),
+            advice: Arc::default(),
             depends_on: Vec::new(),
             tags: BTreeSet::new(),
             was: None,

@@ -243,9 +243,7 @@ mode = "0600"
     }
 
     async fn fetch(settings: &Settings, cx: &Cx) -> Result<Fetched, Unread> {
-        let etc = cx.host.paths.etc();
-        let about = etc.display().to_string();
-        let accounts = cx.host.lane(&about, cx.deadline, move || Accounts::read(&etc)).await??;
+        let accounts = cx.host.accounts(cx.deadline).await?;
         let none = Subject::none();
         let mut fetched = Fetched::default();
         let mut unknown = Vec::new();

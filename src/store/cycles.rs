@@ -12,7 +12,7 @@ use super::incidents::{self, Filter};
 use super::lease::{self, Lease};
 use super::memory::{self, Remember};
 use super::outbox::{self, Folded, OutboxRow};
-use super::standing::{self, Stored};
+use super::standing::{self, Known, Stored};
 use super::{Error, Halt, Reader, Store, executions, json, level_of, level_word, moment, ms, page, parse, people};
 use crate::clean;
 use crate::clock::Now;
@@ -171,10 +171,11 @@ impl CycleTx<'_> {
         })())
     }
 
-    /// All that judging rests on. What a ladder works on and what `when` left out is the caller's to add.
-    pub fn before(&mut self, cycle: &str, now: Timestamp) -> Result<Before, Error> {
+    /// All that judging rests on; `known` is what was read of it before the transaction. What a ladder works on and what
+    /// `when` left out is the caller's to add.
+    pub fn before(&mut self, cycle: &str, now: Timestamp, known: Known) -> Result<Before, Error> {
         let read = (|| {
-            let (snapshot, standings, unread) = standing::load(&self.tx)?;
+            let (snapshot, standings, unread) = standing::load(&self.tx, known)?;
             let (open, bodies, lost) = incidents::open(&self.tx)?;
             Ok((
                 snapshot,
@@ -366,7 +367,7 @@ mod tests {
         let lease = lease(&mut store, at(0));
         let (judged, notices) = red();
         let mut tx = store.begin(&lease).unwrap();
-        let before = tx.before("c0", at(0)).unwrap();
+        let before = tx.before("c0", at(0), Known::default()).unwrap();
         assert_eq!((before.cycle.as_str(), before.snapshot.len(), before.incidents.len()), ("c0", 0, 0));
         let row = CycleRow {
             status: Level::Red,
@@ -383,7 +384,7 @@ mod tests {
         let mut store = home.open(at(15));
         let lease = store.take_lease(&me(2), at(15), at(18), |_| false).unwrap();
         let mut tx = store.begin(&lease).unwrap();
-        let before = tx.before("c1", at(15)).unwrap();
+        let before = tx.before("c1", at(15), Known::default()).unwrap();
         assert_eq!(before.snapshot, judged.after);
         let mut told = judged.incidents[0].clone();
         told.announced.insert("chat".into(), Level::Red);
@@ -415,7 +416,7 @@ mod tests {
         let lease = lease(&mut store, at(0));
         let (judged, notices) = red();
         let mut tx = store.begin(&lease).unwrap();
-        tx.before("c0", at(0)).unwrap();
+        tx.before("c0", at(0), Known::default()).unwrap();
         // As far as a kill just before the commit gets.
         tx.write(&cycle("c0", at(0)), &judged, &[], &notices, &[], vec![]).unwrap();
         drop(tx);
@@ -459,7 +460,7 @@ mod tests {
         let pages: i64 = store.read(|conn| conn.query_row("PRAGMA page_count", [], |row| row.get(0))).unwrap();
         store.read(|conn| conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))).unwrap();
         let mut tx = store.begin(&lease).unwrap();
-        tx.before("c1", at(15)).unwrap();
+        tx.before("c1", at(15), Known::default()).unwrap();
         let remember = vec![(check("site"), "much".to_owned(), Some(vec![1; 500_000]))];
         let refused = tx.commit_cycle(&cycle("c1", at(15)), &Judged::default(), &remember, &[], &[]).unwrap_err();
         assert!(matches!(&refused, Error::Db(sqlite::Trouble::NoSpace { .. })), "{refused}");
@@ -498,7 +499,7 @@ mod tests {
             .unwrap();
         let lease = lease(&mut store, at(15));
         let mut tx = store.begin(&lease).unwrap();
-        let before = tx.before("c1", at(15)).unwrap();
+        let before = tx.before("c1", at(15), Known::default()).unwrap();
         assert_eq!((before.snapshot.len(), before.incidents.len()), (1, 0));
         let after = snapshot([stood("disk", at(15), Word::Pass, Facts::new())]);
         let judged = Judged { after, ..Judged::default() };
@@ -519,7 +520,7 @@ mod tests {
         let mut store = home.open(at(0));
         let held = lease(&mut store, at(0));
         let mut tx = store.begin(&held).unwrap();
-        tx.before("c0", at(0)).unwrap();
+        tx.before("c0", at(0), Known::default()).unwrap();
         let remember: Vec<_> =
             ["site", "gone"].iter().map(|name| (check(name), "k".to_owned(), Some(vec![1]))).collect();
         let names = ["site", "gone"].map(|name| stood(name, at(0), Word::Pass, Facts::new()));
@@ -528,7 +529,7 @@ mod tests {
 
         let mut tx = store.begin(&held).unwrap();
         tx.rename(&check("site"), &check("web")).unwrap();
-        tx.before("c1", at(15)).unwrap();
+        tx.before("c1", at(15), Known::default()).unwrap();
         let judged = Judged { after: snapshot([stood("web", at(15), Word::Fail, Facts::new())]), ..Judged::default() };
         tx.commit_cycle(&cycle("c1", at(15)), &judged, &[], &[], &[]).unwrap();
         assert_eq!(store.snapshot().unwrap().into_keys().collect::<Vec<_>>(), [check("web")]);

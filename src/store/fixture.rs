@@ -106,7 +106,7 @@ fn fill(store: &mut Store) {
         ["chat", "pager", "mail"].map(|channel| notice(channel, Some("c0.1"), "site", Turn::Open, Level::Red));
     let remember = vec![(check("site"), "offset".to_owned(), Some(vec![0, 255]))];
     let mut tx = store.begin(&held).unwrap();
-    tx.before("c0", at(0)).unwrap();
+    tx.before("c0", at(0), Known::default()).unwrap();
     tx.take_executions(&[execution()]).unwrap();
     let row = CycleRow { report_json: Some("{\"status\":\"red\"}".into()), status: Level::Red, ..cycle("c0", at(0)) };
     tx.commit_cycle(&row, &judged, &remember, &notices, &[]).unwrap();
@@ -131,7 +131,7 @@ fn what_every_released_schema_wrote_is_read() {
         let mut store = home.open(at(2));
         let held = store.take_lease(&me(2), at(2), at(5), |_| false).unwrap();
         let mut tx = store.begin(&held).unwrap();
-        let before = tx.before("c1", at(2)).unwrap();
+        let before = tx.before("c1", at(2), Known::default()).unwrap();
         assert_eq!(before.snapshot, snapshot([rich(), stood("disk", at(0), Word::Pass, Facts::new())]), "{version}");
         let mut open = told("c0.1");
         open.announced = ["chat", "pager", "mail"].map(|channel| (channel.to_owned(), Level::Red)).into();

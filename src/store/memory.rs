@@ -144,7 +144,7 @@ mod tests {
         let held = lease(&mut store, at(0));
         let id: i64 = store.last_cycle().unwrap().map_or(0, |last| last.seq);
         let mut tx = store.begin(&held).unwrap();
-        tx.before("", at(0)).unwrap();
+        tx.before("", at(0), Known::default()).unwrap();
         let judged = Judged { after: snapshot([stood(name, at(0), Word::Pass, Facts::new())]), ..Judged::default() };
         let remember: Vec<Remember> =
             values.iter().map(|(key, value)| (check(name), (*key).to_owned(), value.clone())).collect();

@@ -37,6 +37,7 @@ pub use memory::CheckMemory;
 pub use open::{Opened, StoreEvent, backup_path, state_path};
 pub use outbox::{Due, OutboxRow};
 pub use retention::{Limits, Trimmed};
+pub use standing::Known;
 
 /// What `state.db` must be. `pcSt` in ASCII.
 pub const SCHEMA: Schema = Schema { application_id: 0x7063_5374, migrations: &[include_str!("migrations/0001.sql")] };

@@ -326,7 +326,7 @@ mod tests {
         let mut store = home.open(at(0));
         let held = lease(&mut store, at(0));
         let mut tx = store.begin(&held).unwrap();
-        tx.before("c0", at(0)).unwrap();
+        tx.before("c0", at(0), Known::default()).unwrap();
         tx.take_executions(&[Execution {
             job: "nightly".into(),
             execution: "e1".into(),
@@ -398,7 +398,7 @@ mod tests {
         assert!(aside.exists());
         let held = lease(&mut store, at(DAY));
         let mut tx = store.begin(&held).unwrap();
-        let before = tx.before("c1", at(DAY)).unwrap();
+        let before = tx.before("c1", at(DAY), Known::default()).unwrap();
         assert_eq!(before.incidents[0].ack.as_ref().unwrap().why.as_str(), "known");
         assert_eq!((before.silences.len(), before.deeds.len()), (1, 2));
         assert_eq!(before.snapshot.keys().collect::<Vec<_>>(), [&check("site")]);
@@ -549,7 +549,7 @@ mod tests {
         assert_eq!(reader.last_cycle().unwrap().unwrap().row.id, "c1");
         let held = lease(&mut store, at(16));
         let mut tx = store.begin(&held).unwrap();
-        tx.before("c2", at(16)).unwrap();
+        tx.before("c2", at(16), Known::default()).unwrap();
         assert_eq!(reader.silences(at(16)).unwrap().len(), 1, "it waits for no writer");
         drop(tx);
         let refused = reader.read(|conn| conn.execute("DELETE FROM cycles", [])).unwrap_err();

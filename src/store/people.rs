@@ -245,18 +245,18 @@ mod tests {
         assert_eq!(acked.iter().map(|incident| &incident.ack).collect::<Vec<_>>(), [&Some(ack.clone())]);
         let held = lease(&mut store, at(15));
         let mut tx = store.begin(&held).unwrap();
-        let before = tx.before("c1", at(15)).unwrap();
+        let before = tx.before("c1", at(15), Known::default()).unwrap();
         assert_eq!(before.incidents.iter().map(|one| one.ack.as_ref()).collect::<Vec<_>>(), [Some(&ack), None]);
         let deed = Deed { id: 1, at: at(1), covers: covers.clone(), done: Done::Acked, by: who().by, why: who().why };
         assert_eq!(before.deeds, std::slice::from_ref(&deed));
         drop(tx);
         let mut tx = store.begin(&held).unwrap();
-        let before = tx.before("c1", at(15)).unwrap();
+        let before = tx.before("c1", at(15), Known::default()).unwrap();
         assert_eq!(before.deeds.len(), 1, "a cycle that was not committed has said nothing");
         let judged = Judged { incidents: before.incidents, ..Judged::default() };
         tx.commit_cycle(&cycle("c1", at(15)), &judged, &[], &[], &[]).unwrap();
         let mut tx = store.begin(&held).unwrap();
-        assert_eq!(tx.before("c2", at(30)).unwrap().deeds, []);
+        assert_eq!(tx.before("c2", at(30), Known::default()).unwrap().deeds, []);
         drop(tx);
         assert_eq!(store.deeds(9).unwrap(), [deed]);
 
@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(said(store.unsilence(2, &who(), at(2))), "there is no silence 2 (`pulsecheck status` lists them)");
         let held = lease(&mut store, at(2));
         let mut tx = store.begin(&held).unwrap();
-        assert_eq!(tx.before("c1", at(2)).unwrap().silences.len(), 1);
+        assert_eq!(tx.before("c1", at(2), Known::default()).unwrap().silences.len(), 1);
         drop(tx);
         assert_eq!(
             deeds_of(&store),

@@ -189,7 +189,7 @@ mod tests {
             facts.state(&crate::facts::Subject::none(), "body", format!("{n} {}", "x".repeat(900)));
             let judged = Judged { after: snapshot([stood("site", seen, Word::Pass, facts)]), ..Judged::default() };
             let mut tx = store.begin(&held).unwrap();
-            tx.before("", seen).unwrap();
+            tx.before("", seen, Known::default()).unwrap();
             let row = super::super::CycleRow { report_json: Some("r".repeat(4_000)), ..cycle(&format!("c{n}"), seen) };
             tx.commit_cycle(&row, &judged, &[], &[], &[]).unwrap();
         }

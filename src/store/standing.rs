@@ -46,8 +46,26 @@ pub(crate) struct Stored {
     marks: String,
 }
 
+/// Standings as they were read outside a transaction: what is still the same in it need not be parsed again.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// The standings.
+    pub snapshot: Snapshot,
+    rows: BTreeMap<CheckName, Stored>,
+}
+
+impl Known {
+    fn take(&mut self, check: &CheckName, row: &Stored) -> Option<Standing> {
+        let known = self.rows.get(check)?;
+        if (&known.last, &known.marks) == (&row.last, &row.marks) { self.snapshot.remove(check) } else { None }
+    }
+}
+
 /// The newest standings, beside the rows they come from; a row that can't be read is named and left alone.
-pub(crate) fn load(conn: &Connection) -> rusqlite::Result<(Snapshot, BTreeMap<CheckName, Stored>, Vec<String>)> {
+pub(crate) fn load(
+    conn: &Connection,
+    mut known: Known,
+) -> rusqlite::Result<(Snapshot, BTreeMap<CheckName, Stored>, Vec<String>)> {
     let (mut snapshot, mut rows, mut bad) = (Snapshot::new(), BTreeMap::new(), Vec::new());
     let mut query = conn.prepare_cached("SELECT check_name, at_ms, digest, kept, last, marks FROM standing")?;
     let mut found = query.query([])?;
@@ -60,12 +78,16 @@ pub(crate) fn load(conn: &Connection) -> rusqlite::Result<(Snapshot, BTreeMap<Ch
             last: row.get(4)?,
             marks: row.get(5)?,
         };
-        match (CheckName::try_from(name.as_str()), standing(&stored.last, &stored.marks)) {
-            (Ok(check), Ok(standing)) => {
+        let read = CheckName::try_from(name.as_str()).ok().and_then(|check| {
+            let standing = known.take(&check, &stored).or_else(|| standing(&stored.last, &stored.marks).ok())?;
+            Some((check, standing))
+        });
+        match read {
+            Some((check, standing)) => {
                 snapshot.insert(check.clone(), standing);
                 rows.insert(check, stored);
             }
-            _ => bad.push(name),
+            None => bad.push(name),
         }
     }
     Ok((snapshot, rows, bad))
@@ -206,7 +228,13 @@ impl Reader {
 
     /// Every check's standing.
     pub fn snapshot(&self) -> Result<Snapshot, Error> {
-        self.read(|conn| Ok(load(conn)?.0))
+        self.known().map(|known| known.snapshot)
+    }
+
+    /// Every check's standing, so that a cycle's transaction need not read again what is still the same in it.
+    pub fn known(&self) -> Result<Known, Error> {
+        let (snapshot, rows, _unread) = self.read(|conn| load(conn, Known::default()))?;
+        Ok(Known { snapshot, rows })
     }
 
     /// A check's history, newest first, from before row `before` where given; at most 1,000.

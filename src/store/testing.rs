@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 
+pub(crate) use super::Known;
 use super::*;
 use crate::clean;
 use crate::facts::{CheckName, Code, Facts, Key, Observation, Subject};
@@ -147,7 +148,7 @@ pub(crate) fn run(
     let lease = lease(store, now);
     let done = (|| {
         let mut tx = store.begin(&lease)?;
-        tx.before(id, now)?;
+        tx.before(id, now, Known::default())?;
         tx.commit_cycle(&cycle(id, now), judged, &[], notices, &[])
     })();
     store.release(&lease).unwrap();

@@ -1,7 +1,7 @@
 //! Running processes: found by pid file, name, command line or user; how many, since when, how large, in which state.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
@@ -12,9 +12,8 @@ use super::words::as_number;
 use super::{Cx, FactDoc, Fetched, Kind, KindDoc, Past, ReasonDoc, ReasonOutcome};
 use crate::clean;
 use crate::facts::{Blame, Edge, Facts, Finding, Scale, Subject, Unit, Unread, Weight, Worse};
-use crate::host::accounts::Accounts;
 use crate::host::procs::{Process as Row, ProcessState};
-use crate::host::{files, identity, mounts};
+use crate::host::{files, mounts};
 use crate::settings::{Dur, Pattern, Size};
 use crate::words::{count, size, span};
 
@@ -189,33 +188,33 @@ max_restarts = 5
     }
 
     async fn fetch(settings: &Settings, cx: &Cx) -> Result<Fetched, Unread> {
-        let read = Files {
-            pid_file: settings.pid_file.as_ref().map(|file| cx.host.expand(file)),
-            etc: settings.user.is_some().then(|| cx.host.paths.etc()),
-            proc: cx.host.paths.proc.clone(),
-        };
-        let about = read.pid_file.as_ref().unwrap_or(&read.proc).display().to_string();
-        let seen = cx.host.lane(&about, cx.deadline, move || read.read()).await??;
-        let rows = cx.host.processes(cx.deadline).await?;
-
-        let uid = match &settings.user {
-            Some(user) => Some(
-                seen.accounts
-                    .uid(user)
-                    .ok_or_else(|| Unread::blind("unknown_account", clean!("this machine knows no user `{user}`")))?,
-            ),
+        let pid_file = match &settings.pid_file {
+            Some(file) => {
+                let path = cx.host.expand(file);
+                Some(cx.host.lane(&path.display().to_string(), cx.deadline, move || read_pid_file(&path)).await??)
+            }
             None => None,
         };
+        let rows = cx.host.processes(cx.deadline).await?;
+        let uid =
+            match &settings.user {
+                Some(user) => {
+                    Some(cx.host.accounts(cx.deadline).await?.uid(user).ok_or_else(|| {
+                        Unread::blind("unknown_account", clean!("this machine knows no user `{user}`"))
+                    })?)
+                }
+                None => None,
+            };
         let known = cx.memory.get("oldest")?.and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
         let ours = Ours::among(&rows, std::process::id());
-        let found = find(settings, uid, &rows, &ours, seen.pid_file.as_ref(), known.as_ref());
+        let found = find(settings, uid, &rows, &ours, pid_file.as_ref(), known.as_ref());
         let too_few = found.rows.len() < usize::try_from(settings.count.min).unwrap_or(usize::MAX);
-        if too_few && seen.hidden && matches!(found.pid_file, None | Some(("stale", _))) {
+        if too_few && matches!(found.pid_file, None | Some(("stale", _))) && others_are_hidden(cx).await? {
             let said = clean!("too few such processes are seen, and those of other users are hidden");
             return Err(Unread::blind("processes_hidden", said));
         }
         let mut fetched = Fetched::default();
-        let kept = put(settings, &found, known.as_ref(), &Times::of(cx, seen.boot_id), &mut fetched.facts);
+        let kept = put(settings, &found, known.as_ref(), &Times::of(cx, cx.host.boot_id()), &mut fetched.facts);
         if let Some(kept) = kept.filter(|kept| known.as_ref() != Some(kept)) {
             fetched.remember.push(("oldest".to_owned(), serde_json::to_vec(&kept).ok()));
         }
@@ -261,21 +260,6 @@ max_restarts = 5
     }
 }
 
-/// What is read beside the process table.
-struct Files {
-    pid_file: Option<PathBuf>,
-    etc: Option<PathBuf>,
-    proc: PathBuf,
-}
-
-/// What came of it.
-struct Seen {
-    pid_file: Option<PidFile>,
-    accounts: Accounts,
-    hidden: bool,
-    boot_id: Option<String>,
-}
-
 /// What a pid file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PidFile {
@@ -284,18 +268,7 @@ enum PidFile {
     Pid { pid: u32, written: Timestamp },
 }
 
-impl Files {
-    fn read(self) -> Result<Seen, Unread> {
-        Ok(Seen {
-            pid_file: self.pid_file.as_deref().map(pid_file).transpose()?,
-            accounts: self.etc.as_deref().map(Accounts::read).transpose()?.unwrap_or_default(),
-            hidden: !rustix::process::geteuid().is_root() && hides(&self.proc),
-            boot_id: identity::boot_id(&self.proc),
-        })
-    }
-}
-
-fn pid_file(path: &Path) -> Result<PidFile, Unread> {
+fn read_pid_file(path: &Path) -> Result<PidFile, Unread> {
     let Some(stat) = files::stat(path)? else { return Ok(PidFile::Missing) };
     let (bytes, _) = match files::read(path, 64) {
         Err(unread) if unread.code.as_str() == "missing" => return Ok(PidFile::Missing),
@@ -305,6 +278,15 @@ fn pid_file(path: &Path) -> Result<PidFile, Unread> {
     let text = String::from_utf8_lossy(&bytes);
     let pid = text.lines().next().and_then(|line| line.trim().parse().ok()).filter(|pid| *pid > 0);
     Ok(pid.map_or(PidFile::Bad, |pid| PidFile::Pid { pid, written: stat.modified }))
+}
+
+/// Whether processes of other users are hidden from this one.
+async fn others_are_hidden(cx: &Cx) -> Result<bool, Unread> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(false);
+    }
+    let proc = cx.host.paths.proc.clone();
+    cx.host.lane(&proc.display().to_string(), cx.deadline, move || hides(&proc)).await
 }
 
 /// Whether `/proc` hides the processes of other users.
@@ -411,16 +393,16 @@ fn is_named(row: &Row, name: &str) -> bool {
 }
 
 /// The moments that ages and restarts are computed from.
-struct Times {
+struct Times<'a> {
     now: Timestamp,
     /// When the machine was started, by the wall clock of this look: it moves with that clock, as start times do.
     booted: Timestamp,
-    boot_id: Option<String>,
+    boot_id: Option<&'a str>,
     last_look: Option<Timestamp>,
 }
 
-impl Times {
-    fn of(cx: &Cx, boot_id: Option<String>) -> Self {
+impl<'a> Times<'a> {
+    fn of(cx: &Cx, boot_id: Option<&'a str>) -> Self {
         let up = SignedDuration::try_from(cx.now.boot).unwrap_or(SignedDuration::ZERO);
         let booted = cx.now.wall.checked_sub(up).unwrap_or(cx.now.wall);
         Self { now: cx.now.wall, booted, boot_id, last_look: cx.past.read.as_ref().map(|(at, _)| *at) }
@@ -520,11 +502,11 @@ fn leader(oldest: Option<&Row>, known: Option<&Kept>, times: &Times) -> Option<K
     let started_s = since_boot(row.started);
     let same = known.filter(|known| {
         known.pid == row.pid
-            && known.boot_id == times.boot_id
+            && known.boot_id.as_deref() == times.boot_id
             && (known.since_boot_s - started_s).abs() <= START_SLACK.as_secs()
     });
     let since_last = known.is_some_and(|known| {
-        known.boot_id != times.boot_id
+        known.boot_id.as_deref() != times.boot_id
             || times.last_look.is_none_or(|last| row.started.duration_since(last) >= -START_SLACK)
     });
     if same.is_none() && since_last && restarts.len() < MAX_RESTARTS {
@@ -532,7 +514,7 @@ fn leader(oldest: Option<&Row>, known: Option<&Kept>, times: &Times) -> Option<K
     }
     Some(Kept {
         pid: row.pid,
-        boot_id: times.boot_id.clone(),
+        boot_id: times.boot_id.map(str::to_owned),
         since_boot_s: same.map_or(started_s, |same| same.since_boot_s),
         started: same.map_or(row.started, |same| same.started),
         restarts,

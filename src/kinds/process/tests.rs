@@ -190,8 +190,8 @@ fn this_program_and_its_wrappers_are_not_what_is_looked_for() {
     assert_eq!(Ours::among(&circle, 7).pids, BTreeSet::from([7]));
 }
 
-fn times(now: i64, booted: i64, boot_id: &str, last_look: Option<i64>) -> Times {
-    Times { now: at(now), booted: at(booted), boot_id: Some(boot_id.to_owned()), last_look: last_look.map(at) }
+fn times(now: i64, booted: i64, boot_id: &str, last_look: Option<i64>) -> Times<'_> {
+    Times { now: at(now), booted: at(booted), boot_id: Some(boot_id), last_look: last_look.map(at) }
 }
 
 #[test]
