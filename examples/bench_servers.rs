@@ -21,7 +21,7 @@ const BACKLOG: u32 = 4_096;
 async fn main() -> Result<(), Box<dyn Error>> {
     let certificate = std::env::args().nth(1).ok_or("which file is the certificate to be written to?")?;
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
-    std::fs::write(certificate, made.cert.pem())?;
+    pulsecheck::host::files::replace(certificate.as_ref(), made.cert.pem().as_bytes(), 0o600)?;
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ServerConfig::builder_with_provider(provider)

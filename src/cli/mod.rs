@@ -64,6 +64,7 @@ impl From<Exit> for ExitCode {
 
 /// Knows whether AI agents that run unattended are all right.
 #[derive(Debug, Parser)]
+#[expect(clippy::doc_markdown, reason = "it is the help, which a terminal shows as it stands")]
 #[command(name = "pulsecheck", version, about, long_about = None, max_term_width = 100)]
 struct Cli {
     /// The config file [default: $PULSECHECK_CONFIG, else pulsecheck/pulsecheck.toml in $XDG_CONFIG_HOME or ~/.config,

@@ -376,7 +376,7 @@ mod tests {
     #[test]
     fn a_cycle_is_late_by_half_an_interval() {
         let last: Timestamp = "2026-03-20T21:30:00Z".parse().unwrap();
-        let quarter = std::time::Duration::from_secs(900);
+        let quarter = std::time::Duration::from_mins(15);
         for (minutes, late) in [(0, false), (15, false), (22, false), (23, true), (900, true)] {
             let pace = pace(last, quarter, last + SignedDuration::from_mins(minutes));
             assert_eq!((pace.next, pace.late), (last + SignedDuration::from_mins(15), late), "{minutes}");

@@ -457,7 +457,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_channel_that_asks_for_patience_is_left_alone_at_once() {
-        let after = Some(Duration::from_secs(600));
+        let after = Some(Duration::from_mins(10));
         let busy = Undelivered::Later { after, maybe_arrived: false, said: Clean::new("429") };
         let stage = Stage::new(&[("busy", Per::Incident, Does::Answer(busy)), ("chat", Per::Cycle, Does::Take)]);
         let now = stage.host.now().wall;

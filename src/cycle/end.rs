@@ -191,9 +191,9 @@ impl End<'_> {
         let times: Vec<Timestamp> =
             std::iter::once(self.now.wall).chain(last.iter().map(|cycle| cycle.row.started)).collect();
         let gaps = times.windows(2).filter_map(|pair| Some(pair.first()?.duration_since(*pair.last()?)));
-        let least = gaps.min().filter(|_| times.len() == 3);
+        let shortest = gaps.min().filter(|_| times.len() == 3);
         let cycle = SignedDuration::try_from(self.config.interval).unwrap_or_default();
-        Ok(least.filter(|gap| *gap >= cycle.saturating_mul(judge::GAP_INTERVALS)))
+        Ok(shortest.filter(|gap| *gap >= cycle.saturating_mul(judge::GAP_INTERVALS)))
     }
 
     /// Channels that take what they are sent: those that gave nothing up in the last day, or took something since.

@@ -110,7 +110,7 @@ impl Report {
         for item in &mut self.top_3 {
             item.item = again(&item.item, ITEM_CHARS);
             item.action = again(&item.action, ACTION_CHARS);
-            item.subject = Clean::line(&item.subject, 200).as_str().to_owned();
+            item.subject = Clean::line(&item.subject, 200).to_string();
         }
         self.notes = again(&self.notes, NOTES_CHARS);
         self.host = again(&self.host, 253);

@@ -225,7 +225,7 @@ fn a_file_that_may_not_be_read_is_said() {
     }
     let wrong = all_rows("no permission", hangs_up(), |path| {
         write(path, b"{}");
-        fs::set_permissions(path, Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(0o000)).unwrap();
     });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

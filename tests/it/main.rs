@@ -5,6 +5,7 @@
     clippy::panic,
     clippy::disallowed_methods,
     clippy::print_stderr,
+    clippy::format_push_string,
     reason = "tests: what fails here is to fail loudly, and the outside is what they look at"
 )]
 

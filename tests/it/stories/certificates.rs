@@ -60,6 +60,7 @@ fn a_certificate_of_ninety_days_is_told_at_each_threshold_and_its_renewal_once()
     for left in [41, 40, 30, 22] {
         lab.now = ends - days(left);
         lab.cycle().quiet();
+        lab.next().quiet();
     }
     assert_eq!(told(&sink), nothing());
 
@@ -119,6 +120,7 @@ fn a_certificate_of_six_days_is_measured_by_its_own_lifetime() {
     for left in [6, 3, 2] {
         lab.now = ends - days(left);
         lab.cycle().quiet();
+        lab.next().quiet();
     }
     lab.now = ends - days(1);
     lab.cycle().expect("yellow", true, &items);

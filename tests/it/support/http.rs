@@ -135,7 +135,7 @@ impl Http {
             Answer::HangUp => {}
             Answer::Silence => {
                 // Held open until the client gives up, bounded all the same.
-                stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+                stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
                 let _ = stream.read(&mut [0]);
             }
         }

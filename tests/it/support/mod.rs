@@ -194,9 +194,9 @@ impl Ran {
     /// The status is this, something surfaced or not, and these are the items.
     #[track_caller]
     pub fn expect(&self, status: &str, changes: bool, items: &[&str]) -> Value {
-        let (is, changed, of) = self.says();
-        let of: Vec<&str> = of.iter().map(String::as_str).collect();
-        assert_eq!((is.as_str(), changed, of.as_slice()), (status, changes, items), "{:#}", self.report());
+        let (is, surfaced, listed) = self.says();
+        let listed: Vec<&str> = listed.iter().map(String::as_str).collect();
+        assert_eq!((is.as_str(), surfaced, listed.as_slice()), (status, changes, items), "{:#}", self.report());
         self.report()
     }
 }
