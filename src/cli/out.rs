@@ -9,16 +9,24 @@ use crate::redact;
 /// Columns when nobody says how wide the terminal is.
 const WIDTH: usize = 100;
 
+/// What becomes of what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stdout {
+    /// It is taken.
+    Open,
+    /// Whoever read it has heard enough: the end of output, and of nothing else.
+    Closed,
+    /// It is not taken, although somebody may be waiting for it.
+    Failed,
+}
+
 /// Where output goes.
 #[derive(Debug)]
 pub struct Out {
     color: bool,
     stdout_terminal: bool,
     width: usize,
-    /// Whether stdout was closed by who reads it.
-    closed: bool,
-    /// Whether stdout did not take what was to be said, for another reason.
-    failed: bool,
+    stdout: Stdout,
     progress: Progress,
 }
 
@@ -50,8 +58,7 @@ impl Out {
             color: stdout_terminal && !no_color,
             stdout_terminal,
             width: if width < 40 { WIDTH } else { width },
-            closed: false,
-            failed: false,
+            stdout: Stdout::Open,
             progress: if std::io::stderr().is_terminal() && !dumb { Progress::Away } else { Progress::Never },
         }
     }
@@ -94,21 +101,20 @@ impl Out {
     /// Bytes of our own making, to stdout.
     pub fn bytes(&mut self, bytes: &[u8]) {
         self.clear_progress();
-        if self.closed {
+        if self.stdout != Stdout::Open {
             return;
         }
         let mut stdout = std::io::stdout().lock();
         if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-            // Whoever read it has heard enough: a closed pipe is the end of output, and of nothing else.
-            self.closed = true;
-            self.failed = error.kind() != std::io::ErrorKind::BrokenPipe;
+            let closed = error.kind() == std::io::ErrorKind::BrokenPipe;
+            self.stdout = if closed { Stdout::Closed } else { Stdout::Failed };
         }
     }
 
     /// Whether something could not be printed although somebody may be waiting for it.
     #[must_use]
     pub fn failed(&self) -> bool {
-        self.failed
+        self.stdout == Stdout::Failed
     }
 
     /// An error: `pulsecheck: …` to stderr.
