@@ -199,10 +199,15 @@ async fn dispatch(command: Command, mut session: Session) -> Exit {
         Command::Schema(args) => schema::run(&args, &mut session),
         Command::Completions { .. } => Ok(Exit::Done),
     };
-    done.unwrap_or_else(|Failure(said)| {
+    let exit = done.unwrap_or_else(|Failure(said)| {
         session.out.error(&said);
         could_not
-    })
+    });
+    if session.out.failed() {
+        session.out.error("stdout can't be written: what was to be printed is lost (pulsecheck status)");
+        return could_not;
+    }
+    exit
 }
 
 fn usage(said: &clap::Error, out: &mut Out) -> Exit {

@@ -17,6 +17,8 @@ pub struct Out {
     width: usize,
     /// Whether stdout was closed by who reads it.
     closed: bool,
+    /// Whether stdout did not take what was to be said, for another reason.
+    failed: bool,
     progress: Progress,
 }
 
@@ -49,6 +51,7 @@ impl Out {
             stdout_terminal,
             width: if width < 40 { WIDTH } else { width },
             closed: false,
+            failed: false,
             progress: if std::io::stderr().is_terminal() && !dumb { Progress::Away } else { Progress::Never },
         }
     }
@@ -95,8 +98,17 @@ impl Out {
             return;
         }
         let mut stdout = std::io::stdout().lock();
-        // Whoever read it has heard enough: a closed pipe is the end of output, and of nothing else.
-        self.closed = stdout.write_all(bytes).and_then(|()| stdout.flush()).is_err();
+        if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            // Whoever read it has heard enough: a closed pipe is the end of output, and of nothing else.
+            self.closed = true;
+            self.failed = error.kind() != std::io::ErrorKind::BrokenPipe;
+        }
+    }
+
+    /// Whether something could not be printed although somebody may be waiting for it.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.failed
     }
 
     /// An error: `pulsecheck: …` to stderr.

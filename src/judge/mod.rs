@@ -502,7 +502,7 @@ impl<'a> Bench<'a> {
             if let Some(what) = what {
                 let said = match &what {
                     What::Withdrawn => {
-                        crate::clean!("removed from the config while it was not well: {}", incident.said)
+                        crate::clean!("{}: {}", rank::WITHDRAWN, incident.said)
                     }
                     What::Flapping => crate::clean!("flapping, {}", flaps(mark, &incident.said)),
                     _ if flapping => crate::clean!("flapping, {}", flaps(mark, &incident.said)),

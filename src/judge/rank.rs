@@ -18,6 +18,9 @@ pub const AGENT: &str = "agent";
 /// Who owns red trouble unless the check says otherwise.
 pub const HUMAN: &str = "human";
 
+/// What is said of open trouble whose check is no longer configured.
+pub(super) const WITHDRAWN: &str = "removed from the config while it was not well";
+
 /// One item of the ranking, before it is cut to what the report holds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranked {
@@ -119,6 +122,7 @@ fn standing(incident: &Incident, policy: Option<&Policy>, streak: u32, reach: u3
         Some(Mute::Silenced(until)) => format!(" (silenced until {until:.0})"),
         _ => String::new(),
     };
+    let said = if incident.withdrawn { crate::clean!("{WITHDRAWN}: {}", incident.said) } else { incident.said.clone() };
     let (action, needs_human) = if incident.withdrawn {
         (crate::clean!("ack it if the removal was meant: pulsecheck ack {}", incident.key), true)
     } else {
@@ -129,7 +133,7 @@ fn standing(incident: &Incident, policy: Option<&Policy>, streak: u32, reach: u3
         key: incident.key.clone(),
         level: incident.level,
         impact: policy.and_then(|policy| policy.impact).map_or(floor, |raised| raised.max(floor)),
-        item: crate::clean!("{}{aside}", words(&incident.key, &incident.said)),
+        item: crate::clean!("{}{aside}", words(&incident.key, &said)),
         action,
         owner: owner(policy, incident.level),
         needs_human,

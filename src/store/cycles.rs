@@ -137,8 +137,8 @@ impl CycleTx<'_> {
         self.edge(executions::take(&self.tx, told))
     }
 
-    /// Moves the history and the memory of a check that was renamed to its new name. Standings, incidents and silences are
-    /// `judge`'s to move.
+    /// Moves the history and the memory of a check that was renamed to its new name. Standings and incidents are
+    /// `judge`'s to move; a silence of the old name covers nothing any more.
     pub fn rename(&self, was: &CheckName, is: &CheckName) -> Result<(), Error> {
         self.edge((|| {
             for table in ["observations", "changes", "log", "outbox"] {

@@ -16,9 +16,10 @@ pub struct Holder {
     pub pid: u32,
     /// When it was started, in clock ticks since boot (`/proc/PID/stat`, field 22).
     pub start_ticks: u64,
-    /// The boot that it runs in (`/proc/sys/kernel/random/boot_id`).
+    /// The boot that it runs in (`/proc/sys/kernel/random/boot_id`), and the process namespace: ids of another one mean
+    /// nothing here.
     pub boot_id: String,
-    /// The host's name, with the process namespace where that is not the host's: ids of another one mean nothing here.
+    /// The host's name.
     pub host: String,
     /// What it does: `run`, `daemon`.
     pub what: Clean,
