@@ -328,12 +328,13 @@ fn bound(observation: &mut Observation) {
             observation.findings.push(Finding::new("subjects_beyond_limit", weight, settled, said).on(&folded));
         }
     }
-    let mut counts: BTreeMap<Subject, usize> = BTreeMap::new();
-    let mut cut = 0_usize;
+    let (mut last, mut count, mut cut) = (Subject::none(), 0_usize, 0_usize);
     observation.facts.retain(|subject, _, _| {
-        let count = counts.entry(subject.clone()).or_default();
-        *count += 1;
-        let keep = *count <= crate::facts::MAX_FACTS;
+        if *subject != last {
+            (last, count) = (subject.clone(), 0);
+        }
+        count += 1;
+        let keep = count <= crate::facts::MAX_FACTS;
         cut += usize::from(!keep);
         keep
     });
