@@ -25,7 +25,7 @@ use crate::report::{self, Frame, Report};
 use crate::steps::{Step, reached};
 use crate::store::incidents::Filter;
 use crate::store::outbox::REFUSALS;
-use crate::store::{self, Committed, Counts, CycleRow, Known, Lease, LogRow, OutboxRow, Store};
+use crate::store::{self, Counts, CycleRow, Known, Lease, LogRow, OutboxRow, Store};
 
 /// What the end of a cycle rests on.
 pub(super) struct End<'a> {
@@ -57,7 +57,7 @@ impl End<'_> {
         said: Vec<(&'static str, Clean)>,
         known: Known,
     ) -> Result<Ran, CannotRun> {
-        let (worded, committed) = match self.commit(&mut store, lease, &said, known) {
+        let worded = match self.commit(&mut store, lease, &said, known) {
             Ok(done) => done,
             Err(error @ (store::Error::LostLease | store::Error::Held(_))) => return Err(CannotRun::Store(error)),
             Err(error) => {
@@ -80,7 +80,6 @@ impl End<'_> {
         if let Some((mark, _)) = &self.taken.lost {
             let _again = spool::done(std::slice::from_ref(mark));
         }
-        drop(committed);
         let end = (Instant::now() + self.config.limits.delivery.get()).min(self.deadline);
         let deliver =
             Deliver { config: self.config, host: self.host, deadline: end, report: Some((&worded.json, &self.id)) };
@@ -102,7 +101,7 @@ impl End<'_> {
         lease: &Lease,
         said: &[(&'static str, Clean)],
         known: Known,
-    ) -> Result<(Worded, Committed), store::Error> {
+    ) -> Result<Worded, store::Error> {
         let mut own = self.own(said.to_vec());
         self.outbox_trouble(store, &mut own)?;
         let reachable = self.reachable(store)?;
@@ -134,8 +133,9 @@ impl End<'_> {
         reached(self.host, Step::Judged);
         let row = self.row(&worded);
         let notices = outbox_rows(&worded);
-        let committed = tx.commit_cycle(&row, &worded.judged, &self.looked.remember, &notices, &self.log(&own))?;
-        Ok((worded, committed))
+        // What was folded or cut while writing stands in the log, written in the same transaction.
+        tx.commit_cycle(&row, &worded.judged, &self.looked.remember, &notices, &self.log(&own))?;
+        Ok(worded)
     }
 
     /// The store can't commit: what was seen is judged by what is known, and what is red is said, at most hourly.

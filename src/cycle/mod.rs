@@ -125,7 +125,8 @@ pub async fn run(
     }
 }
 
-/// Trims history and copies the small tables, after everything was said. Its trouble is the next cycle's to find.
+/// Trims history and copies the small tables, after everything was said. What of that fails is tried again after the next
+/// cycle; a store that is really in trouble is found by that cycle's own commit.
 pub fn tidy(config: &Config, host: &Host, mut store: Store) {
     let now = host.now().wall;
     let limits = Limits { keep: config.store.retention.signed(), max_bytes: config.store.max_size.0 };

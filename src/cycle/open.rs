@@ -34,11 +34,11 @@ pub(super) enum Kept {
 /// Who we are, for the lease.
 #[must_use]
 pub fn holder(host: &Host, what: &str) -> Holder {
-    let namespace = std::fs::read_link(host.paths.proc.join("self/ns/pid")).unwrap_or_default();
+    let namespace = identity::namespace(&host.paths.proc).unwrap_or_default();
     Holder {
         pid: std::process::id(),
         start_ticks: identity::start_ticks(&host.paths.proc, "self").unwrap_or(0),
-        boot_id: format!("{} {}", host.boot_id().unwrap_or_default(), namespace.display()),
+        boot_id: format!("{} {namespace}", host.boot_id().unwrap_or_default()),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         what: Clean::line(what, 64),
     }

@@ -16,6 +16,13 @@ impl Host {
     }
 }
 
+/// The process namespace that we are in (`pid:[4026531836]`): numbers of another one mean nothing here.
+#[must_use]
+pub fn namespace(proc: &Path) -> Option<String> {
+    let link = std::fs::read_link(proc.join("self/ns/pid")).ok()?;
+    Some(link.to_string_lossy().into_owned())
+}
+
 /// The boot that we are in (`/proc/sys/kernel/random/boot_id`).
 #[must_use]
 pub fn boot_id(proc: &Path) -> Option<String> {

@@ -14,7 +14,7 @@ mod reason;
 mod tests;
 mod turn;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -624,12 +624,6 @@ fn own_network(mut seen: Vec<Observation>, now: Timestamp) -> Vec<Observation> {
         own.findings.push(finding.on(&Subject::new("network")));
     }
     seen
-}
-
-/// The keys that something new is said of.
-#[must_use]
-pub fn changed_keys(changes: &[Change]) -> BTreeSet<&Key> {
-    changes.iter().map(|change| &change.key).collect()
 }
 
 /// A check's standing as conditions and rules see it.

@@ -1,6 +1,6 @@
 //! Behaviours of the middle, told cycle by cycle, and properties that hold for any sequence.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
