@@ -23,9 +23,9 @@ pub struct Args {
 /// Writes the config, where there is none.
 pub fn run(args: &Args, session: &mut Session) -> Result<Exit, Failure> {
     if args.list {
-        for (name, text) in PACKS {
-            let about = text.lines().next().unwrap_or_default().trim_start_matches(['#', ' ']);
-            session.out.line(&format!("{name:<12}{about}"));
+        for pack in PACKS {
+            let about = pack.text.lines().next().unwrap_or_default().trim_start_matches(['#', ' ']);
+            session.out.line(&format!("{:<12}{about}", pack.name));
         }
         return Ok(Exit::Done);
     }

@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::files::{PACKS, Role, Source};
+use super::files::{Role, Source};
+use super::packs::PACKS;
 use crate::host::Host;
 use crate::notify::NOTIFIERS;
 
@@ -22,9 +23,9 @@ const HEAD: &str = r#"# What Pulsecheck looks at and whom it tells. Written by `
 #[must_use]
 pub fn render_init(_host: &Host) -> String {
     let mut text = HEAD.to_owned();
-    for (name, pack) in PACKS.iter().filter(|(name, _)| *name == "host") {
-        text.extend(["\n# From the pack `", name, "`.\n"]);
-        text.push_str(&without_opening(pack));
+    for pack in PACKS.iter().filter(|pack| pack.traces.is_none()) {
+        text.extend(["\n# From the pack `", pack.name, "`.\n"]);
+        text.push_str(&without_opening(pack.text));
     }
     text.push_str("\n# Whom to tell. Without a channel, what a cycle has to say is printed only.\n");
     for notifier in NOTIFIERS {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
 use super::nearest::nearest;
+use super::packs::{self, PACKS};
 use super::problems::Problems;
 use super::table::list;
 use crate::host::{Host, files, trust};
@@ -16,9 +17,6 @@ use crate::settings::Problem;
 pub const MAX_BYTES: usize = 1 << 20;
 /// Files that one config may include.
 pub const MAX_INCLUDES: usize = 64;
-
-/// Packs inside the binary, by name: `include = ["pack:host"]`.
-pub static PACKS: &[(&str, &str)] = &[("host", include_str!("../../checks/host.toml"))];
 
 /// Where a config was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +118,7 @@ pub(super) fn included(main: &Source, root: &DeTable<'_>, host: &Host, out: &mut
             break;
         }
         let source = if let Some(pack) = name.strip_prefix("pack:") {
-            let text = PACKS.iter().find(|(known, _)| *known == pack).map(|(_, text)| Arc::from(*text));
+            let text = packs::find(pack).map(|pack| Arc::from(pack.text));
             if text.is_none() {
                 out.push(no_such_pack(pack, problem.clone()));
             }
@@ -140,7 +138,7 @@ pub(super) fn included(main: &Source, root: &DeTable<'_>, host: &Host, out: &mut
 }
 
 fn no_such_pack(pack: &str, problem: Problem) -> Problem {
-    let names = PACKS.iter().map(|(name, _)| *name);
+    let names = PACKS.iter().map(|pack| pack.name);
     let problem = Problem { said: "no such pack in this build".to_owned(), ..problem };
     match nearest(pack, names.clone()) {
         Some(meant) => problem.hint(format!("did you mean `pack:{meant}`?")),

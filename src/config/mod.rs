@@ -6,6 +6,7 @@ mod discovery;
 mod dispatch;
 mod files;
 mod nearest;
+mod packs;
 mod policy;
 mod problems;
 mod schema;
@@ -20,8 +21,9 @@ use jiff::tz::TimeZone;
 
 pub use common::{ChannelPolicy, Kept, Limits, When};
 pub use discovery::render_init;
-pub use files::{Found, MAX_BYTES, PACKS, find, user_file};
+pub use files::{Found, MAX_BYTES, find, user_file};
 pub(crate) use nearest::nearest;
+pub use packs::{PACKS, Pack, Trace};
 pub use policy::MAX_CHECKS;
 pub use problems::Problems;
 pub use schema::schema;

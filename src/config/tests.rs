@@ -469,7 +469,7 @@ fn the_annotated_default_is_true() {
 
 #[test]
 fn packs_are_read_with_and_without_their_examples() {
-    for (name, pack) in PACKS {
+    for Pack { name, text: pack, .. } in PACKS {
         for text in [(*pack).to_owned(), switched_on(pack)] {
             let config = load(&text).map_err(|problems| format!("pack {name}: {problems}")).unwrap();
             assert!(!config.checks.is_empty(), "{name}");

@@ -8,12 +8,15 @@ pub mod identity;
 pub mod lanes;
 pub mod mounts;
 pub mod net;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod procs;
 pub mod roots;
 mod secrets;
 pub mod spawn;
 pub mod sqlite;
 pub mod statefs;
+pub mod theirs;
 pub mod tls;
 pub mod trust;
 

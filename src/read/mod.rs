@@ -2,6 +2,7 @@
 //! rows and depth, and says what it cut; none trusts a size, an encoding or an end of line.
 
 pub mod csv;
+pub mod follow;
 pub mod json;
 pub mod jsonl;
 mod lines;
