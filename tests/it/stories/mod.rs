@@ -3,6 +3,7 @@
 mod bad_input;
 mod certificates;
 mod dead_gateway;
+mod drift;
 mod first_run;
 mod flaky_target;
 mod flapping;
