@@ -16,6 +16,7 @@ pub mod pulsecheck;
 mod remote;
 pub mod rule;
 pub mod system;
+pub mod systemd;
 pub mod tcp;
 #[cfg(test)]
 mod testing;
@@ -56,6 +57,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<process::Process>::NEW,
     &Entry::<rule::Rule>::NEW,
     &Entry::<system::System>::NEW,
+    &Entry::<systemd::Systemd>::NEW,
     &Entry::<tcp::Tcp>::NEW,
     &Entry::<tls::Tls>::NEW,
     &Entry::<token::Token>::NEW,
