@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Exit, Failure, Session};
-use crate::config::{self, PACKS};
+use crate::config::{self, PACKS, Pack, Presence};
 use crate::host::files;
 
 /// Where to write it.
@@ -21,7 +21,7 @@ pub struct Args {
 }
 
 /// Writes the config, where there is none.
-pub fn run(args: &Args, session: &mut Session) -> Result<Exit, Failure> {
+pub async fn run(args: &Args, session: &mut Session) -> Result<Exit, Failure> {
     if args.list {
         for pack in PACKS {
             let about = pack.text.lines().next().unwrap_or_default().trim_start_matches(['#', ' ']);
@@ -29,7 +29,8 @@ pub fn run(args: &Args, session: &mut Session) -> Result<Exit, Failure> {
         }
         return Ok(Exit::Done);
     }
-    let text = config::render_init(&session.host);
+    let found = config::presences(&session.host, &config::answering(&session.host).await);
+    let text = config::render_init(&found, &session.host);
     if args.print {
         // As it would be written: nothing in it is a secret, and it must stay the same config.
         session.out.bytes(text.as_bytes());
@@ -52,6 +53,38 @@ pub fn run(args: &Args, session: &mut Session) -> Result<Exit, Failure> {
         .and_then(|()| files::replace(&path, text.as_bytes(), 0o600));
     written.map_err(|error| Failure(format!("`{}` can't be written: {error}", path.display())))?;
     session.out.line(&format!("wrote {}", path.display()));
+    say(&found, session);
     session.out.line("next: pulsecheck validate, then pulsecheck run");
     Ok(Exit::Done)
+}
+
+/// What was found, what was not, and how to take it all the same.
+fn say(found: &[(&'static Pack, Presence)], session: &mut Session) {
+    let mut lines = Vec::new();
+    let mut absent = Vec::new();
+    for (Pack { name, .. }, presence) in found {
+        match presence {
+            Presence::Always => lines.push(format!("  {name:<14}for every host")),
+            Presence::Here(because) => lines.push(format!("  {name:<14}{because}")),
+            Presence::Installed(because) => {
+                lines.push(format!("  {name:<14}not taken: {because}, but nothing shows that it is used"));
+            }
+            Presence::Absent => absent.push(*name),
+            Presence::OnRequest => lines.push(format!("  {name:<14}not taken: only on request")),
+        }
+    }
+    if !found.iter().any(|(_, presence)| matches!(presence, Presence::Here(_))) {
+        lines.push(
+            "none of the systems that have a pack was found on this host: it looks at the host itself".to_owned(),
+        );
+    }
+    if !absent.is_empty() {
+        lines.push(format!(
+            "not found here: {} (`include = [\"pack:NAME\"]` takes one all the same)",
+            absent.join(", ")
+        ));
+    }
+    for line in lines {
+        session.out.line(&line);
+    }
 }

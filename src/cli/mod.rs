@@ -187,7 +187,7 @@ async fn dispatch(command: Command, mut session: Session) -> Exit {
     };
     let done = match command {
         Command::Run(args) => run::run(args, &mut session).await,
-        Command::Init(args) => init::run(&args, &mut session),
+        Command::Init(args) => init::run(&args, &mut session).await,
         Command::Validate(args) => validate::run(&args, &mut session),
         Command::Status(args) => status::run(&args, &mut session),
         Command::History(args) => history::run(&args, &mut session),

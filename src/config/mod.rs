@@ -20,7 +20,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 pub use common::{ChannelPolicy, Kept, Limits, When};
-pub use discovery::render_init;
+pub use discovery::{Presence, answering, presences, render_init};
 pub use files::{Found, MAX_BYTES, find, user_file};
 pub(crate) use nearest::nearest;
 pub use packs::{PACKS, Pack, Trace};

@@ -77,6 +77,16 @@ pub(super) fn places() -> usize {
 }
 
 impl Host {
+    /// Where a program is on the `PATH`, as far as it may be run.
+    #[must_use]
+    pub fn program(&self, name: &str) -> Option<PathBuf> {
+        let path = self.var("PATH").map_or_else(|| OsString::from(USUAL_PATH), OsString::from);
+        std::env::split_paths(&path)
+            .filter(|folder| folder.is_absolute())
+            .map(|folder| folder.join(name))
+            .find(|program| matches!(look(program), Look::Runs))
+    }
+
     /// Runs a command until it exits or the deadline is there. At most as many at once as there are cores (at least 2).
     /// Codes: `program_not_found`, `program_not_executable`, `folder_not_found` (blind), `commands_busy` (ours),
     /// `spawn_failed` (ours).
