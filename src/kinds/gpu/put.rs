@@ -244,7 +244,7 @@ fn memory_errors(subject: &Subject, card: &Card, facts: &mut Facts) {
             says: clean!("more errors of its memory that could not be corrected: {ever} in its life"),
             episode: None,
         };
-        facts.put(subject, "ecc_uncorrected_ever", ever, FactClass::Counter(scale));
+        facts.put(subject, "ecc_uncorrected_ever", ever, FactClass::Counter(Box::new(scale)));
     }
     let either =
         |a: Option<bool>, b: Option<bool>| (a.is_some() || b.is_some()).then(|| a == Some(true) || b == Some(true));
