@@ -8,6 +8,7 @@ pub mod identity;
 pub mod lanes;
 pub mod mounts;
 pub mod net;
+pub mod nvml;
 pub mod postgres;
 pub mod procs;
 pub mod roots;

@@ -6,6 +6,7 @@ pub mod common;
 mod expiry;
 pub mod files;
 pub mod freshness;
+pub mod gpu;
 pub mod http;
 pub mod job;
 mod ledger;
@@ -48,6 +49,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<command::Command>::NEW,
     &Entry::<files::Files>::NEW,
     &Entry::<freshness::Freshness>::NEW,
+    &Entry::<gpu::Gpu>::NEW,
     &Entry::<http::Http>::NEW,
     &Entry::<job::Job>::NEW,
     &Entry::<output::Output>::NEW,

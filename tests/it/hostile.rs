@@ -33,6 +33,7 @@ const ROWS: &[(&str, &str, &str)] = &[
     ("files", "paths", "paths = ['{path}']"),
     ("files", "paths", "paths = ['{path}']\ntype = 'file'\nmode = '0600'\nmin_size = '1B'\nsymlinks = false"),
     ("freshness", "path", "path = '{path}'\nmax_age = '1h'"),
+    ("gpu", "library", "library = '{path}'\nxids = false"),
     ("http", "ca_file", "url = 'https://127.0.0.1:{port}/'\nca_file = '{path}'"),
     ("http", "bearer", "url = 'http://127.0.0.1:{port}/'\nbearer = 'file:{path}'"),
     ("http", "basic_password", "url = 'http://127.0.0.1:{port}/'\nbasic_user = 'me'\nbasic_password = 'file:{path}'"),
