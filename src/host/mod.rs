@@ -46,6 +46,11 @@ impl Paths {
     pub fn etc(&self) -> PathBuf {
         self.proc.with_file_name("etc")
     }
+    /// `/var`, or the one beside a canned `/proc`.
+    #[must_use]
+    pub fn var(&self) -> PathBuf {
+        self.proc.with_file_name("var")
+    }
     /// `/run`, or the one beside a canned `/proc`.
     #[must_use]
     pub fn run(&self) -> PathBuf {
