@@ -8,7 +8,6 @@ pub mod identity;
 pub mod lanes;
 pub mod mounts;
 pub mod net;
-#[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod procs;
 pub mod roots;
