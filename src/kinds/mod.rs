@@ -1,6 +1,7 @@
 //! What can be looked at. A kind is one file (or folder) that carries its settings, its `fetch`, its pure `assess`,
 //! its documentation and its tests; it stands in [`KINDS`] with one line.
 
+mod api;
 pub mod baseline;
 pub mod command;
 pub mod common;
@@ -11,6 +12,7 @@ pub mod gpu;
 pub mod http;
 pub mod job;
 mod ledger;
+pub mod model_server;
 pub mod output;
 pub mod process;
 pub mod pulsecheck;
@@ -24,6 +26,7 @@ mod testing;
 mod tests;
 pub mod tls;
 pub mod token;
+pub mod vector_store;
 mod words;
 
 use std::collections::BTreeMap;
@@ -54,6 +57,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<gpu::Gpu>::NEW,
     &Entry::<http::Http>::NEW,
     &Entry::<job::Job>::NEW,
+    &Entry::<model_server::ModelServer>::NEW,
     &Entry::<output::Output>::NEW,
     &Entry::<process::Process>::NEW,
     &Entry::<rule::Rule>::NEW,
@@ -61,6 +65,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<tcp::Tcp>::NEW,
     &Entry::<tls::Tls>::NEW,
     &Entry::<token::Token>::NEW,
+    &Entry::<vector_store::VectorStore>::NEW,
 ];
 
 /// The kind called `name`.
