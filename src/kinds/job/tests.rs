@@ -20,8 +20,11 @@ fn look(toml: &str, executions: Vec<Execution>, now: i64, first_seen: i64) -> Lo
 
 /// `subject code: sentence` of all findings and of the bands as the middle would pick them at first sight.
 fn found(look: &Look) -> Vec<String> {
-    let facts = look.run().unwrap().facts;
-    let mut found: Vec<String> = Job::assess(&look.settings, &facts, &Past::default(), look.now)
+    lines(&look.settings, &look.run().unwrap().facts, look.now)
+}
+
+fn lines(settings: &Settings, facts: &Facts, now: Timestamp) -> Vec<String> {
+    let mut found: Vec<String> = Job::assess(settings, facts, &Past::default(), now)
         .into_iter()
         .map(|finding| format!("{} {}: {}", finding.subject, finding.code, finding.said))
         .collect();
@@ -33,7 +36,8 @@ fn found(look: &Look) -> Vec<String> {
         }
     }
     for line in &found {
-        let code = line.split([' ', ':']).nth(1).unwrap();
+        let before = line.split(": ").next().unwrap();
+        let code = before.rsplit(' ').next().unwrap();
         assert!(Job::DOC.reason(code).is_some(), "{code} is not documented");
     }
     found
