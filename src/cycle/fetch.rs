@@ -83,13 +83,19 @@ pub async fn look(from: &Look<'_>) -> Looked {
     let begun = Instant::now();
     let (due, rest): (Vec<&Check>, Vec<&Check>) = from.checks.values().partition(|check| from.is_due(check));
     looked.not_due = rest.len();
-    let mut views: BTreeMap<CheckName, CheckView> =
-        from.snapshot.values().map(|standing| (standing.last.check.clone(), judge::view(standing))).collect();
     let wave = |check: &&Check| match (check.kind.after_others(), &check.when) {
         (true, _) => 2,
         (false, Some(_)) => 1,
         (false, None) => 0,
     };
+    // What all checks saw is put together only where somebody looks at it.
+    let viewed = due.iter().any(|check| wave(check) > 0);
+    let mut views: BTreeMap<CheckName, CheckView> = from
+        .snapshot
+        .values()
+        .filter(|_| viewed)
+        .map(|standing| (standing.last.check.clone(), judge::view(standing)))
+        .collect();
     let total = due.len();
     let mut done = 0;
     for number in 0..3 {
@@ -105,8 +111,10 @@ pub async fn look(from: &Look<'_>) -> Looked {
             (from.progress)(done, total);
             match one {
                 One::Seen { observation, remember } => {
-                    let standing = from.snapshot.get(&observation.check);
-                    views.insert(observation.check.clone(), judge::view_of(&observation, standing));
+                    if viewed {
+                        let standing = from.snapshot.get(&observation.check);
+                        views.insert(observation.check.clone(), judge::view_of(&observation, standing));
+                    }
                     let check = observation.check.clone();
                     looked.remember.extend(remember.into_iter().map(|(key, value)| (check.clone(), key, value)));
                     looked.seen.push(observation);

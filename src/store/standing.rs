@@ -33,7 +33,7 @@ pub struct Kept {
 struct Rest<'a> {
     first_seen: Timestamp,
     read: Timestamp,
-    marks: std::borrow::Cow<'a, BTreeMap<Subject, Mark>>,
+    marks: std::borrow::Cow<'a, BTreeMap<Subject, Box<Mark>>>,
 }
 
 /// A row as it was read: what is written is compared with it.
