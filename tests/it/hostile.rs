@@ -37,6 +37,8 @@ const ROWS: &[(&str, &str, &str)] = &[
     ("http", "bearer", "url = 'http://127.0.0.1:{port}/'\nbearer = 'file:{path}'"),
     ("http", "basic_password", "url = 'http://127.0.0.1:{port}/'\nbasic_user = 'me'\nbasic_password = 'file:{path}'"),
     ("http", "secret_headers", "url = 'http://127.0.0.1:{port}/'\nsecret_headers = { X-Key = 'file:{path}' }"),
+    ("job", "path", "source = 'openclaw'\npath = '{path}'"),
+    ("job", "path", "source = 'hermes'\npath = '{path}'"),
     ("output", "path", "path = '{path}'"),
     ("output", "path", "path = '{path}'\nformat = 'json'"),
     ("output", "path", "path = '{path}'\nformat = 'jsonl'\nmin_rows = 1"),

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::exec::MAX_EXECUTIONS;
-use super::common::{FILE_REASONS, LANE_REASONS, MISSING};
+use super::common::{FILE_REASONS, LANE_REASONS, MISSING, SQLITE_REASONS};
 use super::{Cx, FactDoc, Fetched, Kind, KindDoc, Past, ReasonDoc, ReasonOutcome, homes};
 use crate::clean;
 use crate::facts::{BadName, Blame, Edge, Facts, Finding, Scale, Subject, Unit, Unread, Weight, Worse, is_name};
@@ -303,7 +303,7 @@ impl Kind for Job {
                 successful. Jobs that are switched off are counted only, unless their scheduler did it.",
         subjects: "each job, by name, in an agent's ledger by id where names repeat",
         facts: FACTS,
-        reasons: &[REASONS, FILE_REASONS, MISSING, LANE_REASONS],
+        reasons: &[REASONS, SQLITE_REASONS, FILE_REASONS, MISSING, LANE_REASONS],
         example: "\
 [check.nightly-jobs]
 kind = \"job\"

@@ -198,10 +198,7 @@ fn each_trap_is_told_from_its_harmless_twin() {
             "lost, and why",
             none(),
             state(json!({"lastDeliveryError": "no route @here"})),
-            Some(
-                "j not_delivered: what its last execution said was not delivered: \"no route @\u{200b}here\""
-                    .to_owned(),
-            ),
+            Some("j not_delivered: what its last execution said was not delivered: \"no route (at)here\"".to_owned()),
         ),
         ("planned in a week, as it should be", weekly(), state(days(7)), None),
         (
