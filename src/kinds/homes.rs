@@ -1,7 +1,7 @@
 //! Where agents keep their state, and the schemas of it that are known.
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -30,8 +30,17 @@ pub(super) fn openclaw(host: &Host, path: Option<&str>) -> PathBuf {
     of(host, path, "OPENCLAW_STATE_DIR", "~/.openclaw")
 }
 
+/// Claude Code's; its variable may list several, the first of which has the login.
+pub(super) fn claude_code(host: &Host, path: Option<&str>) -> PathBuf {
+    let listed = of(host, path, "CLAUDE_CONFIG_DIR", "~/.claude");
+    match listed.to_str().and_then(|list| list.split_once(',')) {
+        Some((first, _)) if path.is_none() => host.expand(first.trim()),
+        _ => listed,
+    }
+}
+
 /// A JSON file of theirs; none when it is not there. Codes: those of files, and `bad_ledger` (blind). Blocking.
-pub(super) fn json(path: &std::path::Path) -> Result<Option<Value>, Unread> {
+pub(super) fn json(path: &Path) -> Result<Option<Value>, Unread> {
     if files::stat(path)?.is_none() {
         return Ok(None);
     }

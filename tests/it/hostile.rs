@@ -52,6 +52,13 @@ const ROWS: &[(&str, &str, &str)] = &[
     ("tls", "files", "files = ['{path}']"),
     ("tls", "ca_file", "hosts = ['127.0.0.1:{port}']\nca_file = '{path}'"),
     ("token", "file", "file = '{path}'\nexpiry_path = '$.a'"),
+    ("token", "path", "source = 'openclaw'\npath = '{path}'"),
+    ("token", "path", "source = 'codex'\npath = '{path}'"),
+    (
+        "token",
+        "used_path",
+        "file = '{good}'\nexpiry_path = '$.a'\nrefresh_path = '$.a'\nrefresh_within = '1h'\nused_path = '{path}'",
+    ),
     ("token", "jwt", "jwt = 'file:{path}'"),
     ("token", "token", "introspect = 'https://127.0.0.1:{port}/'\ntoken = 'file:{path}'"),
     ("token", "bearer", "introspect = 'https://127.0.0.1:{port}/'\ntoken = 'file:{good}'\nbearer = 'file:{path}'"),

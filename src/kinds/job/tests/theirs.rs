@@ -72,7 +72,7 @@ fn database(path: &Path, version: i64, jobs: &[(Value, Value)], runs: &[(&str, &
     let database = Connection::open(path).unwrap();
     database
         .execute_batch(&format!(
-            "PRAGMA journal_mode = WAL; PRAGMA user_version = {version};
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA user_version = {version};
              CREATE TABLE IF NOT EXISTS cron_jobs (store_key TEXT, job_id TEXT PRIMARY KEY, name TEXT, enabled INTEGER,
                 agent_id TEXT, payload_kind TEXT, job_json TEXT, state_json TEXT, updated_at INTEGER);
              CREATE TABLE IF NOT EXISTS task_runs (run_id INTEGER PRIMARY KEY, runtime TEXT, task_kind TEXT, source_id TEXT,
@@ -157,6 +157,7 @@ fn each_trap_is_told_from_its_harmless_twin() {
     let heartbeat = || json!({"payload": {"kind": "heartbeat"}});
     let weekly = || json!({"schedule": {"kind": "cron", "expr": "0 12 * * mon", "tz": "UTC"}});
     let once = |secs: i64| json!({"schedule": {"kind": "at", "at": at(NOON + secs).to_string()}});
+    let past_the_hour = |mins: i64| json!({"schedule": {"kind": "every", "everyMs": HOUR * 1_000, "anchorMs": (NOON + mins * MIN) * 1_000}});
     let disabled = || json!({"enabled": false});
     let failing = |times: u32| format!("j failing: failed {times} times in a row, last with \"{EXIT}\"");
     let repeatedly = || format!("j failing_repeatedly: failed 3 times in a row, last with \"{EXIT}\"");
@@ -232,12 +233,12 @@ fn each_trap_is_told_from_its_harmless_twin() {
             state(json!({"lastRunAtMs": (NOON - 9 * HOUR) * 1_000})),
             Some("j overdue: was due 8 h ago (`every 1 h`), the last start was 9 h ago".to_owned()),
         ),
-        ("late within its grace", none(), state(json!({"lastRunAtMs": (NOON - HOUR - 5 * MIN) * 1_000})), None),
+        ("late within its grace", past_the_hour(55), state(json!({"lastRunAtMs": (NOON - 64 * MIN) * 1_000})), None),
         (
             "late",
-            none(),
-            state(json!({"lastRunAtMs": (NOON - HOUR - 70 * MIN) * 1_000})),
-            Some("j overdue: was due 2 h ago (`every 1 h`), the last start was 2 h 10 min ago".to_owned()),
+            past_the_hour(50),
+            state(json!({"lastRunAtMs": (NOON - 69 * MIN) * 1_000})),
+            Some("j late: was due 10 min ago (`every 1 h`), the last start was 1 h 9 min ago".to_owned()),
         ),
         (
             "never ran",
