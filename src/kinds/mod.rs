@@ -9,11 +9,14 @@ pub mod freshness;
 pub mod http;
 pub mod job;
 mod ledger;
+mod moment;
 pub mod output;
 pub mod process;
 pub mod pulsecheck;
 mod remote;
+mod rows;
 pub mod rule;
+pub mod sqlite;
 pub mod system;
 pub mod tcp;
 #[cfg(test)]
@@ -53,6 +56,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<output::Output>::NEW,
     &Entry::<process::Process>::NEW,
     &Entry::<rule::Rule>::NEW,
+    &Entry::<sqlite::Sqlite>::NEW,
     &Entry::<system::System>::NEW,
     &Entry::<tcp::Tcp>::NEW,
     &Entry::<tls::Tls>::NEW,

@@ -45,6 +45,8 @@ const ROWS: &[(&str, &str, &str)] = &[
     ("output", "path", "path = '{path}'\nformat = 'json'\nexpect = 'json.a > 1.0'"),
     ("output", "schema_file", "path = '{good}'\nformat = 'json'\nschema_file = '{path}'"),
     ("process", "pid_file", "pid_file = '{path}'"),
+    ("sqlite", "path", "path = '{path}'\nquery = 'SELECT count(*) AS n FROM sqlite_schema'"),
+    ("sqlite", "path", "path = '{path}'\nquery = 'SELECT a FROM b'\nuser_version = 1"),
     ("system", "disks", "disks = ['{path}']"),
     ("tcp", "send_secret", "host = '127.0.0.1'\nport = {port}\nsend_secret = 'file:{path}'\nexpect = 'x'"),
     ("tls", "files", "files = ['{path}']"),

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use self::read::{Dates, Day};
 use super::common::{CONNECT_REASONS, FILE_REASONS, HTTP_REASONS, LANE_REASONS, SECRET_REASONS};
 use super::expiry::{self, DAY_S, Threshold};
+use super::moment::moment;
 use super::{Cx, FactDoc, Fetched, Kind, KindDoc, Past, ReasonDoc, ReasonOutcome, remote};
 use crate::clean;
 use crate::facts::{Blame, Edge, Facts, Finding, Scale, Subject, Unit, Unread, Weight, Worse};
@@ -427,7 +428,7 @@ fn put_introspected(settings: &Settings, answer: &Value, now: Timestamp, fetched
     let active = active
         .ok_or_else(|| Unread::target("introspection_failed", clean!("the endpoint's answer has no `active`")))?;
     fetched.facts.info(&none, "active", active);
-    let claim = |name: &str| answer.get(name).and_then(read::moment);
+    let claim = |name: &str| answer.get(name).and_then(moment);
     let dates = Dates { expires: claim("exp"), issued: claim("iat"), has_refresh: None };
     // An issuer that says "active" and no end has answered what was asked.
     if active && (dates.expires.is_some() || settings.lifetime.is_some() && dates.issued.is_some()) {
