@@ -13,6 +13,7 @@ mod moment;
 pub mod output;
 pub mod process;
 pub mod pulsecheck;
+pub mod queue;
 mod remote;
 mod rows;
 pub mod rule;
@@ -55,6 +56,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<job::Job>::NEW,
     &Entry::<output::Output>::NEW,
     &Entry::<process::Process>::NEW,
+    &Entry::<queue::Queue>::NEW,
     &Entry::<rule::Rule>::NEW,
     &Entry::<sqlite::Sqlite>::NEW,
     &Entry::<system::System>::NEW,
