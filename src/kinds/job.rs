@@ -435,7 +435,7 @@ impl Look {
 }
 
 /// The zone that this machine's cron goes by.
-fn zone(host: &Host) -> TimeZone {
+pub(super) fn zone(host: &Host) -> TimeZone {
     let named = host.var("TZ").and_then(|zone| zone.to_str()).and_then(|zone| TimeZone::get(zone).ok());
     named.or_else(|| TimeZone::try_system().ok()).unwrap_or(TimeZone::UTC)
 }

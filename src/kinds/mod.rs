@@ -14,6 +14,7 @@ pub mod process;
 pub mod pulsecheck;
 mod remote;
 pub mod rule;
+pub mod spend;
 pub mod system;
 pub mod tcp;
 #[cfg(test)]
@@ -53,6 +54,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<output::Output>::NEW,
     &Entry::<process::Process>::NEW,
     &Entry::<rule::Rule>::NEW,
+    &Entry::<spend::Spend>::NEW,
     &Entry::<system::System>::NEW,
     &Entry::<tcp::Tcp>::NEW,
     &Entry::<tls::Tls>::NEW,
