@@ -50,7 +50,7 @@ pub(super) const DOC: KindDoc = KindDoc {
         fact("rate_usd_per_h", "info", "US dollars an hour, since the hour before the present one began"),
         fact("usual_rate_usd_per_h", "info", "what a busy hour costs: nine of ten hours with spending cost less"),
         fact(
-            "rate_ratio",
+            "times_usual",
             "gauge",
             "the rate in terms of the usual one; above `rate_warn` it is `rate`, where the rate is above `rate_floor`",
         ),

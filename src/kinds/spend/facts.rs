@@ -163,7 +163,7 @@ fn job_facts(settings: &Settings, all: &All, job: &JobFigures, whole: bool, fact
         tenth(figures.share),
         gauge(Unit::Percent, says, share.map(|at| (at, "disproportionate", true)), None),
     );
-    let rate = rate_facts(settings, figures, whole, rate_words(all, figures), of, facts);
+    let rate = rate_facts(settings, figures, whole, rate_words(all, figures, ""), of, facts);
     share.is_some_and(|edge| figures.share * 100.0 > edge) || rate
 }
 
@@ -189,10 +189,10 @@ fn share_words(all: &All, figures: &Figures) -> Clean {
     clean!("{own} of today's {day} ({}){}{usual}{}", pct(figures.share), since(figures), projection(all))
 }
 
-fn rate_words(all: &All, figures: &Figures) -> Clean {
-    let usual = figures.usual_rate.map_or_else(String::new, |usual| format!(", a busy hour costs it {}", usd(usual)));
-    let own = usd(figures.today.usd());
-    clean!("spends {} an hour{usual}; {own} today{}{}", usd(figures.rate), since(figures), projection(all))
+fn rate_words(all: &All, figures: &Figures, mostly: &str) -> Clean {
+    let usual = figures.usual_rate.map_or_else(String::new, |usual| format!(", a usual busy hour costs {}", usd(usual)));
+    let (rate, own) = (usd(figures.rate), usd(figures.today.usd()));
+    clean!("{rate} an hour{usual}; {own} today{}{mostly}{}", since(figures), projection(all))
 }
 
 /// Puts a rate; whether it is beyond what it may be.
@@ -210,7 +210,7 @@ fn rate_facts(
     let ratio = figures.rate / usual;
     let much = judged && figures.rate >= settings.rate_floor.usd();
     let warn = much.then_some((settings.rate_warn, "rate", true));
-    facts.gauge(of, "rate_ratio", (ratio * 100.0).round() / 100.0, gauge(Unit::None, says, warn, None));
+    facts.gauge(of, "times_usual", (ratio * 100.0).round() / 100.0, gauge(Unit::None, says, warn, None));
     much && ratio > settings.rate_warn
 }
 
@@ -249,7 +249,7 @@ fn total(settings: &Settings, all: &All, looked: &Looked, rate_judged: bool, fac
     if let Some(added) = looked.added {
         facts.info(me, "since_last_usd", cents(added));
     }
-    let says = clean!("all spend {}{mostly}", rate_words(all, figures).as_str().trim_start_matches("spends "));
+    let says = rate_words(all, figures, &mostly);
     rate_facts(settings, figures, rate_judged, says, me, facts);
 }
 

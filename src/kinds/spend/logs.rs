@@ -282,7 +282,11 @@ pub(super) fn read(
     let since = ledger.since().saturating_mul(1_000_000_000);
     tasks.retain(|task| task.file.modified >= since);
     tasks.sort_by(|a, b| b.file.modified.cmp(&a.file.modified).then_with(|| a.file.path.cmp(&b.file.path)));
-    tasks.truncate(MAX_FILES);
+    for task in tasks.split_off(MAX_FILES.min(tasks.len())) {
+        if let Some(tally) = tallies.get_mut(task.source) {
+            tally.left = tally.left.saturating_add(task.file.size);
+        }
+    }
     let mut marks = Marks::open(kept)?;
     marks.follow_renames(&tasks);
     let there: BTreeSet<String> = tasks.iter().map(|task| name(&task.file)).collect();

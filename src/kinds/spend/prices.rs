@@ -1,6 +1,7 @@
 //! What tokens cost: a table shipped as data, the user's own over it, and how a model's name is found in it. A name that
 //! is not found has no price; it is never taken as free, nor as that of a model that is called alike.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -40,6 +41,8 @@ const APPENDED: &[&str] = &["[1m]", ":beta", ":thinking", ":extended", "-latest"
 
 /// Names that one name is tried under.
 const MAX_SPELLINGS: usize = 64;
+/// Names whose prices are kept at hand.
+const MAX_FOUND: usize = 1_000;
 
 /// What a call was made of. `output` includes `reasoning`; no other two overlap.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -105,6 +108,8 @@ struct File {
 #[derive(Debug, Clone)]
 pub(super) struct Prices {
     own: BTreeMap<String, Price>,
+    /// Names that were looked for, with what was found: logs name the same few models over and over.
+    found: RefCell<BTreeMap<String, Option<Price>>>,
 }
 
 static TABLE: LazyLock<File> = LazyLock::new(|| {
@@ -115,7 +120,7 @@ static TABLE: LazyLock<File> = LazyLock::new(|| {
 impl Prices {
     /// The shipped table alone.
     pub fn shipped() -> Self {
-        Self { own: BTreeMap::new() }
+        Self { own: BTreeMap::new(), found: RefCell::default() }
     }
 
     /// The same with a user's table over it.
@@ -129,7 +134,7 @@ impl Prices {
         if let Some((name, _)) = file.models.iter().find(|(_, price)| bad(price)) {
             return Err(format!("a price of `{name}` is negative"));
         }
-        Ok(Self { own: file.models })
+        Ok(Self { own: file.models, found: RefCell::default() })
     }
 
     /// The day that the shipped table is of.
@@ -139,7 +144,15 @@ impl Prices {
 
     /// What a call cost, in billionths of a US dollar; none when the model has no price.
     pub fn cost(&self, model: &str, tokens: &Tokens, fast: bool) -> Option<i64> {
-        let price = self.find(model)?;
+        let mut found = self.found.borrow_mut();
+        if !found.contains_key(model) {
+            // A log can name any number of models.
+            if found.len() >= MAX_FOUND {
+                found.clear();
+            }
+            found.insert(model.to_owned(), self.find(model).cloned());
+        }
+        let price = found.get(model)?.as_ref()?;
         // A factor that is not known is left out: then the sum is a lower bound.
         let speed = if fast { price.fast.unwrap_or(1.0) } else { 1.0 };
         Some(nano(price.of(tokens) * speed))
