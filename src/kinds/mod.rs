@@ -22,6 +22,7 @@ pub mod queue;
 mod remote;
 mod rows;
 pub mod rule;
+pub mod spend;
 pub mod sqlite;
 pub mod system;
 pub mod tcp;
@@ -67,6 +68,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<process::Process>::NEW,
     &Entry::<queue::Queue>::NEW,
     &Entry::<rule::Rule>::NEW,
+    &Entry::<spend::Spend>::NEW,
     &Entry::<sqlite::Sqlite>::NEW,
     &Entry::<system::System>::NEW,
     &Entry::<tcp::Tcp>::NEW,

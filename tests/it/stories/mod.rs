@@ -15,4 +15,5 @@ mod nothing_looked;
 mod people;
 mod secrets;
 mod silent_targets;
+mod spend;
 mod standing_trouble;
