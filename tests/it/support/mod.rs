@@ -2,6 +2,7 @@
 
 mod http;
 pub mod nvml;
+pub mod servers;
 pub mod tls;
 
 use std::path::{Path, PathBuf};
