@@ -1,5 +1,6 @@
 //! One file a story; each is what a user would see.
 
+mod audio_outputs;
 mod bad_input;
 mod certificates;
 mod dead_gateway;
@@ -13,6 +14,7 @@ mod killed;
 mod nagios;
 mod nothing_looked;
 mod people;
+mod rules;
 mod secrets;
 mod silent_targets;
 mod spend;
