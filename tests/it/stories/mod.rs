@@ -4,6 +4,7 @@ mod audio_outputs;
 mod bad_input;
 mod certificates;
 mod dead_gateway;
+mod drift;
 mod first_run;
 mod flaky_target;
 mod flapping;
