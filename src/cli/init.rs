@@ -74,10 +74,15 @@ fn say(found: &[(&'static Pack, Presence)], session: &mut Session) {
         }
     }
     if !found.iter().any(|(_, presence)| matches!(presence, Presence::Here(_))) {
-        lines.push("none of the systems that have a pack was found on this host: it looks at the host itself".to_owned());
+        lines.push(
+            "none of the systems that have a pack was found on this host: it looks at the host itself".to_owned(),
+        );
     }
     if !absent.is_empty() {
-        lines.push(format!("not found here: {} (`include = [\"pack:NAME\"]` takes one all the same)", absent.join(", ")));
+        lines.push(format!(
+            "not found here: {} (`include = [\"pack:NAME\"]` takes one all the same)",
+            absent.join(", ")
+        ));
     }
     for line in lines {
         session.out.line(&line);

@@ -148,7 +148,8 @@ mod tests {
     use super::*;
     use crate::host::Paths;
 
-    const TEXT: &str = "# One line.\n# What it reads.\n\n[check.claw-host]\nkind = \"system\"\ndisks = [\"~/.claw/data\"]\n";
+    const TEXT: &str =
+        "# One line.\n# What it reads.\n\n[check.claw-host]\nkind = \"system\"\ndisks = [\"~/.claw/data\"]\n";
 
     fn pack(traces: Option<&'static [Trace]>) -> Pack {
         Pack { name: "claw", text: TEXT, traces, root: Some(("CLAW_HOME", "~/.claw")) }
@@ -166,9 +167,8 @@ mod tests {
     fn what_a_system_leaves_behind_tells_whether_it_is_here() {
         const TRACES: &[Trace] = &[Trace::Program("claw"), Trace::Port(7), Trace::Path("~/.claw/state")];
         let dir = tempfile::tempdir().unwrap();
-        let look = |traces, ports: &[u16]| {
-            presence(&pack(traces), &host(dir.path(), None), &ports.iter().copied().collect())
-        };
+        let look =
+            |traces, ports: &[u16]| presence(&pack(traces), &host(dir.path(), None), &ports.iter().copied().collect());
         assert_eq!(look(None, &[]), Presence::Always);
         assert_eq!(look(Some(&[]), &[]), Presence::OnRequest);
         assert_eq!(look(Some(TRACES), &[8]), Presence::Absent);
@@ -191,7 +191,8 @@ mod tests {
         let elsewhere = dir.path().join("else where");
         std::fs::create_dir_all(elsewhere.join("state")).unwrap();
         let named = elsewhere.to_str().unwrap();
-        for (variable, here) in [(None, false), (Some(named), true), (Some("relative"), false), (Some("/a\"b"), false)] {
+        for (variable, here) in [(None, false), (Some(named), true), (Some("relative"), false), (Some("/a\"b"), false)]
+        {
             let host = host(dir.path(), variable);
             let found = presence(&pack(Some(TRACES)), &host, &BTreeSet::new());
             assert_eq!(matches!(found, Presence::Here(_)), here, "{variable:?}");

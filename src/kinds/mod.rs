@@ -1,6 +1,7 @@
 //! What can be looked at. A kind is one file (or folder) that carries its settings, its `fetch`, its pure `assess`,
 //! its documentation and its tests; it stands in [`KINDS`] with one line.
 
+pub mod access;
 pub mod command;
 pub mod common;
 mod expiry;
@@ -45,6 +46,7 @@ use crate::redact::Clean;
 
 /// Every kind this build knows, by name. One line a kind.
 pub static KINDS: &[&dyn AnyKind] = &[
+    &Entry::<access::Access>::NEW,
     &Entry::<command::Command>::NEW,
     &Entry::<files::Files>::NEW,
     &Entry::<freshness::Freshness>::NEW,

@@ -1,5 +1,6 @@
 //! One file a story; each is what a user would see.
 
+mod access;
 mod bad_input;
 mod certificates;
 mod dead_gateway;
