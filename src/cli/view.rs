@@ -114,7 +114,7 @@ impl View {
         let policy = self.policies.get(check);
         let stand = |subject: &Subject| {
             let key = Key::new(check, subject);
-            let mark = standing.and_then(|standing| standing.marks.get(subject));
+            let mark = standing.and_then(|standing| standing.mark(subject));
             let incident = self.incidents.iter().find(|incident| incident.key == key);
             let silence = self.silences.iter().filter(|silence| silence.covers.has(&key, policy));
             Stand {

@@ -174,11 +174,11 @@ pub enum Class {
     /// Every change is a change.
     State,
     /// Matters by band.
-    Gauge(Scale),
+    Gauge(Box<Scale>),
     /// Members added and removed.
     Set,
     /// Ever growing; its rate per hour is what matters, by the scale's bands.
-    Counter(Scale),
+    Counter(Box<Scale>),
     /// Shown, never compared.
     Info,
 }
@@ -195,10 +195,11 @@ pub struct Fact {
     pub foreign: bool,
 }
 
-/// A check's facts in canonical order.
+/// A check's facts in canonical order: by subject, then by name. Most checks have few of both, so a subject is kept once and
+/// its facts lie side by side.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Vec<(Subject, FactName, Fact)>", into = "Vec<(Subject, FactName, Fact)>")]
-pub struct Facts(BTreeMap<(Subject, FactName), Fact>);
+pub struct Facts(BTreeMap<Subject, Vec<(FactName, Fact)>>);
 
 impl Facts {
     /// No facts yet.
@@ -224,7 +225,7 @@ impl Facts {
 
     /// A number that matters by band.
     pub fn gauge(&mut self, subject: &Subject, name: impl Into<FactName>, value: impl Into<Value>, scale: Scale) {
-        self.put(subject, name, value, Class::Gauge(scale));
+        self.put(subject, name, value, Class::Gauge(Box::new(scale)));
     }
 
     /// A fact that is shown and never compared.
@@ -250,13 +251,19 @@ impl Facts {
             }
             _ => {}
         }
-        self.0.insert((subject.clone(), name), fact);
+        let Some(of_subject) = self.0.get_mut(subject) else {
+            self.0.insert(subject.clone(), vec![(name, fact)]);
+            return;
+        };
+        place(of_subject, name, fact);
     }
 
     /// One fact.
     #[must_use]
     pub fn get(&self, subject: &Subject, name: &'static str) -> Option<&Fact> {
-        self.0.get(&(subject.clone(), FactName::from(name)))
+        let of_subject = self.0.get(subject)?;
+        let at = of_subject.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
+        of_subject.get(at).map(|(_, fact)| fact)
     }
 
     /// One fact's number.
@@ -285,41 +292,32 @@ impl Facts {
 
     /// All facts in canonical order.
     pub fn iter(&self) -> impl Iterator<Item = (&Subject, &FactName, &Fact)> {
-        self.0.iter().map(|((subject, name), fact)| (subject, name, fact))
+        self.0.iter().flat_map(|(subject, facts)| facts.iter().map(move |(name, fact)| (subject, name, fact)))
     }
 
-    /// The facts of one subject.
-    pub fn of<'a>(&'a self, subject: &'a Subject) -> impl Iterator<Item = (&'a FactName, &'a Fact)> {
-        self.0
-            .range((subject.clone(), FactName::from(""))..)
-            .take_while(move |((s, _), _)| s == subject)
-            .map(|((_, name), fact)| (name, fact))
+    /// The facts of one subject, by name.
+    pub fn of<'a>(&'a self, subject: &Subject) -> impl Iterator<Item = (&'a FactName, &'a Fact)> + use<'a> {
+        self.0.get(subject).into_iter().flatten().map(|(name, fact)| (name, fact))
     }
 
     /// The subjects that have facts, each once, in order.
     #[must_use]
     pub fn subjects(&self) -> BTreeSet<Subject> {
-        let mut subjects = BTreeSet::new();
-        let mut last = None;
-        // Facts lie ordered by subject: each is copied once, however many facts it has.
-        for (subject, _) in self.0.keys() {
-            if last != Some(subject) {
-                subjects.insert(subject.clone());
-                last = Some(subject);
-            }
-        }
-        subjects
+        self.0.keys().cloned().collect()
     }
 
     /// Keeps the facts for which `keep` holds.
     pub fn retain(&mut self, mut keep: impl FnMut(&Subject, &FactName, &Fact) -> bool) {
-        self.0.retain(|(subject, name), fact| keep(subject, name, fact));
+        self.0.retain(|subject, facts| {
+            facts.retain(|(name, fact)| keep(subject, name, fact));
+            !facts.is_empty()
+        });
     }
 
     /// How many facts there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.values().map(Vec::len).sum()
     }
 
     /// Whether there is none.
@@ -328,14 +326,40 @@ impl Facts {
         self.0.is_empty()
     }
 }
+
+/// Puts a fact in its place by name; a later one of the same name takes it over.
+fn place(facts: &mut Vec<(FactName, Fact)>, name: FactName, fact: Fact) {
+    match facts.binary_search_by(|(known, _)| known.cmp(&name)) {
+        Ok(at) => {
+            if let Some((_, known)) = facts.get_mut(at) {
+                *known = fact;
+            }
+        }
+        Err(at) => facts.insert(at, (name, fact)),
+    }
+}
+
 impl From<Vec<(Subject, FactName, Fact)>> for Facts {
     fn from(list: Vec<(Subject, FactName, Fact)>) -> Self {
-        Self(list.into_iter().map(|(subject, name, fact)| ((subject, name), fact)).collect())
+        let mut facts = Self::default();
+        let mut rest = list.into_iter().peekable();
+        while let Some((subject, name, fact)) = rest.next() {
+            let of_subject = facts.0.entry(subject.clone()).or_default();
+            place(of_subject, name, fact);
+            while let Some((_, name, fact)) = rest.next_if(|(next, _, _)| *next == subject) {
+                place(of_subject, name, fact);
+            }
+            of_subject.shrink_to_fit();
+        }
+        facts
     }
 }
 impl From<Facts> for Vec<(Subject, FactName, Fact)> {
     fn from(facts: Facts) -> Self {
-        facts.0.into_iter().map(|((subject, name), fact)| (subject, name, fact)).collect()
+        let subjects = facts.0.into_iter();
+        subjects
+            .flat_map(|(subject, facts)| facts.into_iter().map(move |(name, fact)| (subject.clone(), name, fact)))
+            .collect()
     }
 }
 

@@ -85,7 +85,8 @@ pub fn open(path: &Path) -> Result<File, Unread> {
     Ok(file)
 }
 
-fn regular(path: &Path, meta: &Metadata) -> Result<(), Unread> {
+/// Refuses what is no regular file.
+pub(super) fn regular(path: &Path, meta: &Metadata) -> Result<(), Unread> {
     if meta.is_file() {
         return Ok(());
     }

@@ -425,7 +425,8 @@ fn log_is_empty(path: &Path) -> bool {
     std::fs::metadata(beside(path, "-wal")).map_or(true, |meta| meta.len() == 0)
 }
 
-fn percent(path: &Path) -> String {
+/// A path as the part of a URI that SQLite opens.
+pub(super) fn percent(path: &Path) -> String {
     use std::fmt::Write as _;
     use std::os::unix::ffi::OsStrExt as _;
     path.as_os_str().as_bytes().iter().fold(String::new(), |mut uri, &byte| {

@@ -36,13 +36,18 @@ pub(super) fn compare(facts: &Facts, subject: &Subject, mark: &mut Mark, counts:
         restless.muted &= now.duration_since(restless.last) < HOLDS_AGAIN;
         restless.muted || restless.changes != 0
     });
-    let mut changes = Vec::new();
-    for (name, fact) in facts.of(subject) {
-        if !matches!(fact.class, Class::State | Class::Set) {
-            continue;
+    // Both lie in the order of their names: nearly always all is as it was, and one walk over both says so.
+    let mut differing = Vec::new();
+    let mut passing = mark.passing.iter().peekable();
+    for (name, fact) in facts.of(subject).filter(|(_, fact)| matches!(fact.class, Class::State | Class::Set)) {
+        while passing.next_if(|(known, _)| *known < name).is_some() {}
+        if !passing.next_if(|(known, _)| *known == name).is_some_and(|(_, before)| *before == fact.value) {
+            differing.push((name, fact));
         }
+    }
+    let mut changes = Vec::new();
+    for (name, fact) in differing {
         match mark.passing.get(name) {
-            Some(before) if *before == fact.value => continue,
             Some(before) => {
                 let said = words(name, before, fact);
                 let restless =

@@ -24,8 +24,16 @@ pub struct Standing {
     pub read: Timestamp,
     /// When the check was first observed.
     pub first_seen: Timestamp,
-    /// What is kept of each finding.
-    pub marks: BTreeMap<Subject, Mark>,
+    /// What is kept of each finding. Boxed: of most checks there is one, and a map makes room for eleven.
+    pub marks: BTreeMap<Subject, Box<Mark>>,
+}
+
+impl Standing {
+    /// What is kept of one finding.
+    #[must_use]
+    pub fn mark(&self, subject: &Subject) -> Option<&Mark> {
+        self.marks.get(subject).map(AsRef::as_ref)
+    }
 }
 
 /// What is kept of one finding between cycles.

@@ -220,7 +220,7 @@ impl<'a> Bench<'a> {
         let subjects = reason::subjects(&observation)
             .into_iter()
             .map(|subject| {
-                let mark = standing.and_then(|standing| standing.marks.get(&subject));
+                let mark = standing.and_then(|standing| standing.mark(&subject));
                 let seen = reason::look(&observation, &subject, mark, earlier);
                 (subject, seen)
             })
@@ -467,7 +467,7 @@ impl<'a> Bench<'a> {
         for key in keys {
             let Some(mut incident) = self.open.remove(&key) else { continue };
             let policy = self.policies.get(&key.check);
-            let mark = self.judged.after.get(&key.check).and_then(|standing| standing.marks.get(&key.subject));
+            let mark = self.judged.after.get(&key.check).and_then(|standing| standing.mark(&key.subject));
             let flapping = mark.is_some_and(|mark| mark.flapping);
             if incident.ack.as_ref().is_some_and(|ack| ack.level < incident.level) {
                 incident.ack = None;
@@ -644,7 +644,7 @@ pub fn view_of(observation: &Observation, standing: Option<&Standing>) -> CheckV
     let outcomes = reason::subjects(observation)
         .into_iter()
         .map(|subject| {
-            let mark = standing.and_then(|standing| standing.marks.get(&subject));
+            let mark = standing.and_then(|standing| standing.mark(&subject));
             let word = reason::look(observation, &subject, mark, earlier).word();
             (subject, word.plain())
         })

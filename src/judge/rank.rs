@@ -62,7 +62,7 @@ pub fn rank(judged: &Judged, policies: &BTreeMap<CheckName, Policy>, now: Timest
         let streak = judged
             .after
             .get(&incident.key.check)
-            .and_then(|standing| standing.marks.get(&incident.key.subject))
+            .and_then(|standing| standing.mark(&incident.key.subject))
             .map_or(0, |mark| mark.not_ok);
         let reach = children.get(&incident.key.check).copied().unwrap_or(0);
         items.insert(incident.key.clone(), standing(incident, policy, streak, reach, now));

@@ -150,7 +150,7 @@ fn measured<'a>(
             let hours = at.duration_since(then).as_secs_f64() / 3600.0;
             let grown = value - before.value.number()?;
             // A counter that fell was started anew: its whole value has come since.
-            (hours > 0.0).then(|| (if grown < 0.0 { value } else { grown } / hours, scale))
+            (hours > 0.0).then(|| (if grown < 0.0 { value } else { grown } / hours, scale.as_ref()))
         }
         _ => None,
     }
@@ -192,7 +192,7 @@ pub fn settled_fails(
             let seen = look(
                 observation,
                 &subject,
-                standing.and_then(|standing| standing.marks.get(&subject)),
+                standing.and_then(|standing| standing.mark(&subject)),
                 standing.map(|standing| (standing.read, &standing.last.facts)),
             );
             seen.reasons

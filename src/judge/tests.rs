@@ -532,7 +532,7 @@ fn a_counter_is_judged_by_its_rate() {
         let mut seen = pass("net");
         let warn = Some(Edge { at: 100.0, code: "many_errors".into(), settled: false });
         let scale = Scale { warn, says: Clean::new("errors pile up"), ..Scale::plain(Unit::None) };
-        seen.facts.put(&Subject::none(), "errors", errors, Class::Counter(scale));
+        seen.facts.put(&Subject::none(), "errors", errors, Class::Counter(Box::new(scale)));
         seen
     };
     story.next(vec![at(1_000_000)]);

@@ -81,6 +81,43 @@ pub const SECRET_REASONS: &[ReasonDoc] = &[blind(
     "set the secret or its file's mode",
 )];
 
+/// From [`host::theirs`](crate::host::theirs), beside [`FILE_REASONS`], [`MISSING`] and [`LANE_REASONS`].
+pub const SQLITE_REASONS: &[ReasonDoc] = &[
+    target("locked", "its owner holds a lock on the database", "see what keeps the database locked"),
+    target(
+        "changed_while_read",
+        "the database was written while it was read, twice",
+        "see what writes it without a pause",
+    ),
+    target("damaged", "the database is damaged", "restore the database from its copy"),
+    blind("not_a_database", "the file is no SQLite database", "correct the path"),
+    blind("schema_unknown", "its tables are others than are known", "see whether a newer Pulsecheck knows them"),
+    blind("query_failed", "the query can't be answered", "correct the query"),
+    blind("query_refused", "the query does more than read", "give a query that only reads"),
+    blind(
+        "too_large_to_copy",
+        "its last changes are in a file beside it that only its owner can take in, and it is too large to copy",
+        "start its owner, or let the user that runs Pulsecheck read the -wal and -shm beside it",
+    ),
+    ours("copy_failed", "there was no room or right to copy it", "make room in /dev/shm or /tmp"),
+];
+
+/// From [`Host::postgres`](crate::host::Host::postgres), beside [`CONNECT_REASONS`] and [`LANE_REASONS`].
+pub const POSTGRES_REASONS: &[ReasonDoc] = &[
+    target("postgres_not_ready", "PostgreSQL starts, stops or has no place left", "see PostgreSQL's log"),
+    target("postgres_broken", "the connection broke, or what answered is no PostgreSQL", "see PostgreSQL's log"),
+    target("postgres_tls_failed", "no trusted TLS connection came about", "check the certificate and `sslmode`"),
+    blind("postgres_login_refused", "PostgreSQL refuses the login", "correct the user, the password or pg_hba.conf"),
+    blind("database_missing", "PostgreSQL has no such database", "correct the database's name"),
+    blind(
+        "postgres_query_failed",
+        "PostgreSQL refuses the query, or it gives too much",
+        "correct the query or grant it",
+    ),
+    blind("postgres_url", "the URL can't be used", "correct the `postgres://` URL"),
+    blind("not_in_this_build", "this build has no PostgreSQL", "use a build with the feature `postgres`"),
+];
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -89,8 +126,17 @@ mod tests {
 
     #[test]
     fn groups_share_no_code_and_blind_is_settled() {
-        let groups =
-            [LANE_REASONS, CONNECT_REASONS, HTTP_REASONS, FILE_REASONS, MISSING, SPAWN_REASONS, SECRET_REASONS];
+        let groups = [
+            LANE_REASONS,
+            CONNECT_REASONS,
+            HTTP_REASONS,
+            FILE_REASONS,
+            MISSING,
+            SPAWN_REASONS,
+            SECRET_REASONS,
+            SQLITE_REASONS,
+            POSTGRES_REASONS,
+        ];
         let mut seen = BTreeSet::new();
         for reason in groups.into_iter().flatten() {
             assert!(seen.insert(reason.code), "{} stands twice", reason.code);

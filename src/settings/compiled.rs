@@ -1,7 +1,9 @@
 //! Text that is compiled when the config is read: regular expressions, globs, JSON paths.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr as _;
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Serialize, Serializer};
 
@@ -11,6 +13,8 @@ use super::{echo, from_text};
 const MAX_SOURCE_BYTES: usize = 4_096;
 /// Bytes that a compiled expression and its caches may take.
 const MAX_COMPILED_BYTES: usize = 1 << 20;
+/// Regular expressions that are shared.
+const MAX_SHARED: usize = 64;
 
 fn bounded(what: &str, text: &str) -> Result<(), String> {
     if text.len() > MAX_SOURCE_BYTES {
@@ -24,9 +28,23 @@ fn bounded(what: &str, text: &str) -> Result<(), String> {
 pub struct Pattern(regex::Regex);
 
 impl Pattern {
-    /// Compiles.
+    /// Compiles. What was compiled before is shared: a config of many checks says the same thing often, and each
+    /// expression with its caches takes tens of kilobytes.
     pub fn parse(text: &str) -> Result<Self, String> {
+        static SHARED: Mutex<BTreeMap<String, regex::Regex>> = Mutex::new(BTreeMap::new());
         bounded("a regular expression", text)?;
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = shared.get(text) {
+            return Ok(Self(known.clone()));
+        }
+        let compiled = Self::compile(text)?;
+        if shared.len() < MAX_SHARED {
+            shared.insert(text.to_owned(), compiled.0.clone());
+        }
+        Ok(compiled)
+    }
+
+    fn compile(text: &str) -> Result<Self, String> {
         regex::RegexBuilder::new(text)
             .size_limit(MAX_COMPILED_BYTES)
             .dfa_size_limit(MAX_COMPILED_BYTES)

@@ -74,7 +74,7 @@ pub(crate) fn stood(name: &str, seen: Timestamp, word: Word, facts: Facts) -> St
         last: Observation { facts, took_ms: 7, ..Observation::empty(&check(name), seen) },
         read: seen,
         first_seen: at(0),
-        marks: BTreeMap::from([(Subject::none(), mark)]),
+        marks: BTreeMap::from([(Subject::none(), Box::new(mark))]),
     }
 }
 

@@ -151,7 +151,7 @@ mod tests {
             ("age_s", Class::Info, Unit::Seconds),
             ("latency_ms", Class::State, Unit::Seconds),
             ("used_pct", Class::Info, Unit::Percent),
-            ("left", Class::Gauge(Scale::plain(Unit::Usd)), Unit::Usd),
+            ("left", Class::Gauge(Box::new(Scale::plain(Unit::Usd))), Unit::Usd),
             ("status", Class::State, Unit::None),
         ] {
             assert_eq!(unit(&FactName::from(name), &class).0, unit_of, "{name}");

@@ -347,11 +347,11 @@ fn put_metrics(output: &Output, facts: &mut Facts) {
     for metric in &output.metrics {
         let Some(value) = metric.value else { continue };
         let (factor, class) = match metric.unit() {
-            Uom::Count => (1.0, Class::Gauge(Scale::plain(Unit::None))),
-            Uom::Seconds(factor) => (factor, Class::Gauge(Scale::plain(Unit::Seconds))),
-            Uom::Bytes(factor) => (factor, Class::Gauge(Scale::plain(Unit::Bytes))),
-            Uom::Percent => (1.0, Class::Gauge(Scale::plain(Unit::Percent))),
-            Uom::Counter => (1.0, Class::Counter(Scale::plain(Unit::None))),
+            Uom::Count => (1.0, Class::Gauge(Box::new(Scale::plain(Unit::None)))),
+            Uom::Seconds(factor) => (factor, Class::Gauge(Box::new(Scale::plain(Unit::Seconds)))),
+            Uom::Bytes(factor) => (factor, Class::Gauge(Box::new(Scale::plain(Unit::Bytes)))),
+            Uom::Percent => (1.0, Class::Gauge(Box::new(Scale::plain(Unit::Percent)))),
+            Uom::Counter => (1.0, Class::Counter(Box::new(Scale::plain(Unit::None)))),
         };
         facts.put_foreign(&none, fact_name(&metric.label), value * factor, class);
         if let Some(range) = exceeded(metric, value) {

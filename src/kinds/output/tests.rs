@@ -72,7 +72,8 @@ impl Place {
         }
         // The middle's part, as far as these tests need it.
         for (_, _, fact) in fetched.facts.iter() {
-            if let Class::Gauge(Scale { fail: Some(edge), says, .. }) = &fact.class
+            if let Class::Gauge(scale) = &fact.class
+                && let Scale { fail: Some(edge), says, .. } = scale.as_ref()
                 && fact.value.number().is_some_and(|n| n > edge.at)
             {
                 found.push(format!("{}: {}", edge.code, say(says)));

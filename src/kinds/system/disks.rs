@@ -326,7 +326,7 @@ tank/photos /tank/photos zfs rw 0 0
 
     fn scale_of(facts: &Facts, name: &'static str) -> Option<Scale> {
         match facts.get(&Subject::new("/d"), name).map(|fact| fact.class.clone()) {
-            Some(Class::Gauge(scale)) => Some(scale),
+            Some(Class::Gauge(scale)) => Some(*scale),
             _ => None,
         }
     }
