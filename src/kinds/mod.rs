@@ -1,6 +1,7 @@
 //! What can be looked at. A kind is one file (or folder) that carries its settings, its `fetch`, its pure `assess`,
 //! its documentation and its tests; it stands in [`KINDS`] with one line.
 
+pub mod access;
 mod api;
 pub mod baseline;
 pub mod command;
@@ -56,6 +57,7 @@ use crate::redact::Clean;
 
 /// Every kind this build knows, by name. One line a kind.
 pub static KINDS: &[&dyn AnyKind] = &[
+    &Entry::<access::Access>::NEW,
     &Entry::<baseline::Baseline>::NEW,
     &Entry::<command::Command>::NEW,
     &Entry::<files::Files>::NEW,

@@ -27,6 +27,12 @@ const SLACK: Duration = Duration::from_secs(3);
 /// Every setting that can name a file: the kind, the key, and a table in which `{path}` is that file, `{good}` one that
 /// is well, and `{port}` a port of loopback that hangs up.
 const ROWS: &[(&str, &str, &str)] = &[
+    ("access", "files", "files = ['{path}']\npresets = ['sshd']"),
+    (
+        "access",
+        "files",
+        "files = ['{path}*']\npatterns = [{ name = 'a', regex = '.' }]\noptional = true\nmax_bytes = '1B'",
+    ),
     ("baseline", "files", "files = ['{path}']"),
     ("baseline", "key_files", "what = ['authorized_keys']\nusers = ['root']\nkey_files = ['{path}']"),
     ("baseline", "argv", "argv = ['{path}']"),

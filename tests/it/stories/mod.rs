@@ -1,6 +1,7 @@
 //! One file a story; each is what a user would see.
 
 mod audio_outputs;
+mod access;
 mod bad_input;
 mod certificates;
 mod dead_gateway;
