@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use super::{Cx, Fetched, Kind, Memory, Past, ReasonOutcome, Records};
+use super::{Baseline, Cx, Fetched, Kind, Memory, Past, ReasonOutcome, Records};
 use crate::clock::Now;
 use crate::facts::{CheckName, Class, Edge, Facts, Finding, Subject, Unread, Worse};
 use crate::host::Host;
@@ -268,6 +268,9 @@ impl Trial {
     pub fn new(dir: &Path) -> Self {
         Self { host: Host::for_tests(dir), memory: Remembered::default(), past: Past::default() }
     }
+    pub fn past(&mut self) -> &mut Past {
+        &mut self.past
+    }
     pub fn host(&mut self) -> &mut Host {
         &mut self.host
     }
@@ -307,7 +310,7 @@ impl Trial {
             K::fetch(settings, &cx).await
         });
         runtime.shutdown_background();
-        let Fetched { facts, unread, remember } = fetched.inspect_err(documented::<K>)?;
+        let Fetched { facts, unread, remember, baseline } = fetched.inspect_err(documented::<K>)?;
         unread.values().for_each(documented::<K>);
         let findings = K::assess(settings, &facts, &self.past, now.wall);
         for finding in &findings {
@@ -325,6 +328,15 @@ impl Trial {
             }
         }
         self.memory.take_in(remember);
+        if let Ok(known) = &mut self.past.baselines {
+            for subject in baseline.subjects() {
+                let mut facts = baseline.clone();
+                facts.retain(|of, _, _| *of == subject);
+                let why = crate::redact::Clean::default();
+                let taken = Baseline { at: now.wall, observed: now.wall, by: None, why, facts };
+                known.entry(subject).or_insert(Ok(taken));
+            }
+        }
         self.past.read = Some((now.wall, facts.clone()));
         Ok(Look { facts, unread, findings })
     }
