@@ -136,7 +136,7 @@ fn yellow_and_grey_are_trouble_only_when_they_last() {
         let mut store = qdrant("");
         collection(&store, "docs", status, &json!("ok"), 10_000);
         assert_eq!(store.trouble(0), NOTHING);
-        assert_eq!(store.trouble(2 * HOUR), NOTHING);
+        assert_eq!(store.trouble(2 * HOUR - 60), NOTHING);
         assert_eq!(
             store.trouble(2 * HOUR + 600),
             [format!("docs long_busy: its status has been \"{status}\" for 2 h 10 min")]
