@@ -49,6 +49,8 @@ const ROWS: &[(&str, &str, &str)] = &[
     ("http", "secret_headers", "url = 'http://127.0.0.1:{port}/'\nsecret_headers = { X-Key = 'file:{path}' }"),
     ("job", "path", "source = 'openclaw'\npath = '{path}'"),
     ("job", "path", "source = 'hermes'\npath = '{path}'"),
+    ("model_server", "api_key", "engine = 'ollama'\nurl = 'http://127.0.0.1:{port}/'\napi_key = 'file:{path}'"),
+    ("model_server", "ca_file", "engine = 'vllm'\nurl = 'https://127.0.0.1:{port}/'\nca_file = '{path}'"),
     ("output", "path", "path = '{path}'"),
     ("output", "path", "path = '{path}'\nformat = 'json'"),
     ("output", "path", "path = '{path}'\nformat = 'jsonl'\nmin_rows = 1"),
@@ -103,6 +105,14 @@ const ROWS: &[(&str, &str, &str)] = &[
         "introspect = 'https://127.0.0.1:{port}/'\ntoken = 'file:{good}'\nclient_id = 'me'\nclient_secret = 'file:{path}'",
     ),
     ("token", "ca_file", "introspect = 'https://127.0.0.1:{port}/'\ntoken = 'file:{good}'\nca_file = '{path}'"),
+    ("vector_store", "api_key", "engine = 'qdrant'\nurl = 'http://127.0.0.1:{port}/'\napi_key = 'file:{path}'"),
+    ("vector_store", "bearer", "engine = 'weaviate'\nurl = 'http://127.0.0.1:{port}/'\nbearer = 'file:{path}'"),
+    ("vector_store", "ca_file", "engine = 'chroma'\nurl = 'https://127.0.0.1:{port}/'\nca_file = '{path}'"),
+    (
+        "vector_store",
+        "password",
+        "engine = 'pgvector'\nurl = 'postgres://me@127.0.0.1:{port}/db'\npassword = 'file:{path}'",
+    ),
 ];
 
 /// Puts something at a path.
