@@ -1,6 +1,7 @@
 //! The one room for what must be injectable and bounded: clients, roots, processes, names, spawn, files, lanes.
 
 pub mod accounts;
+mod bounded;
 pub mod env;
 pub mod files;
 pub mod http;
@@ -8,9 +9,10 @@ pub mod identity;
 pub mod lanes;
 pub mod mounts;
 pub mod net;
-#[cfg(feature = "postgres")]
+pub mod nvml;
 pub mod postgres;
 pub mod procs;
+pub mod redis;
 pub mod roots;
 mod secrets;
 pub mod spawn;

@@ -1,20 +1,30 @@
 //! What can be looked at. A kind is one file (or folder) that carries its settings, its `fetch`, its pure `assess`,
 //! its documentation and its tests; it stands in [`KINDS`] with one line.
 
+pub mod access;
+mod api;
 pub mod baseline;
 pub mod command;
 pub mod common;
 mod expiry;
 pub mod files;
 pub mod freshness;
+pub mod gpu;
+mod homes;
 pub mod http;
 pub mod job;
 mod ledger;
+pub mod model_server;
+mod moment;
 pub mod output;
 pub mod process;
 pub mod pulsecheck;
+pub mod queue;
 mod remote;
+mod rows;
 pub mod rule;
+pub mod spend;
+pub mod sqlite;
 pub mod system;
 pub mod systemd;
 pub mod tcp;
@@ -24,6 +34,7 @@ mod testing;
 mod tests;
 pub mod tls;
 pub mod token;
+pub mod vector_store;
 mod words;
 
 use std::collections::BTreeMap;
@@ -47,20 +58,27 @@ use crate::redact::Clean;
 
 /// Every kind this build knows, by name. One line a kind.
 pub static KINDS: &[&dyn AnyKind] = &[
+    &Entry::<access::Access>::NEW,
     &Entry::<baseline::Baseline>::NEW,
     &Entry::<command::Command>::NEW,
     &Entry::<files::Files>::NEW,
     &Entry::<freshness::Freshness>::NEW,
+    &Entry::<gpu::Gpu>::NEW,
     &Entry::<http::Http>::NEW,
     &Entry::<job::Job>::NEW,
+    &Entry::<model_server::ModelServer>::NEW,
     &Entry::<output::Output>::NEW,
     &Entry::<process::Process>::NEW,
+    &Entry::<queue::Queue>::NEW,
     &Entry::<rule::Rule>::NEW,
+    &Entry::<spend::Spend>::NEW,
+    &Entry::<sqlite::Sqlite>::NEW,
     &Entry::<system::System>::NEW,
     &Entry::<systemd::Systemd>::NEW,
     &Entry::<tcp::Tcp>::NEW,
     &Entry::<tls::Tls>::NEW,
     &Entry::<token::Token>::NEW,
+    &Entry::<vector_store::VectorStore>::NEW,
 ];
 
 /// The kind called `name`.
