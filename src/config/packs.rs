@@ -27,14 +27,32 @@ pub enum Trace {
 }
 
 /// Every pack, by name. One line a pack.
-pub static PACKS: &[Pack] = &[pack("host", include_str!("../../checks/host.toml"), None)];
+pub static PACKS: &[Pack] = &[
+    pack("claude-code", include_str!("../../checks/claude-code.toml"), CLAUDE_CODE)
+        .root("CLAUDE_CONFIG_DIR", "~/.claude"),
+    pack("codex", include_str!("../../checks/codex.toml"), CODEX).root("CODEX_HOME", "~/.codex"),
+    pack("hermes", include_str!("../../checks/hermes.toml"), HERMES).root("HERMES_HOME", "~/.hermes"),
+    pack("host", include_str!("../../checks/host.toml"), None),
+    pack("nanobot", include_str!("../../checks/nanobot.toml"), NANOBOT),
+    pack("openclaw", include_str!("../../checks/openclaw.toml"), OPENCLAW).root("OPENCLAW_STATE_DIR", "~/.openclaw"),
+];
+
+const CLAUDE_CODE: Option<&[Trace]> = Some(&[Trace::Path("~/.claude/projects"), Trace::Program("claude")]);
+const CODEX: Option<&[Trace]> = Some(&[Trace::Path("~/.codex/sessions"), Trace::Program("codex")]);
+const HERMES: Option<&[Trace]> = Some(&[Trace::Path("~/.hermes/state.db"), Trace::Program("hermes")]);
+const NANOBOT: Option<&[Trace]> = Some(&[Trace::Path("~/.nanobot"), Trace::Program("nanobot")]);
+const OPENCLAW: Option<&[Trace]> = Some(&[
+    Trace::Path("~/.openclaw/openclaw.json"),
+    Trace::Path("~/.openclaw/state"),
+    Trace::Port(18789),
+    Trace::Program("openclaw"),
+]);
 
 const fn pack(name: &'static str, text: &'static str, traces: Option<&'static [Trace]>) -> Pack {
     Pack { name, text, traces, root: None }
 }
 
 impl Pack {
-    #[expect(dead_code, reason = "until a pack has one")]
     const fn root(mut self, variable: &'static str, folder: &'static str) -> Self {
         self.root = Some((variable, folder));
         self

@@ -102,6 +102,22 @@ pub const SQLITE_REASONS: &[ReasonDoc] = &[
     ours("copy_failed", "there was no room or right to copy it", "make room in /dev/shm or /tmp"),
 ];
 
+/// From [`Host::postgres`](crate::host::Host::postgres), beside [`CONNECT_REASONS`] and [`LANE_REASONS`].
+pub const POSTGRES_REASONS: &[ReasonDoc] = &[
+    target("postgres_not_ready", "PostgreSQL starts, stops or has no place left", "see PostgreSQL's log"),
+    target("postgres_broken", "the connection broke, or what answered is no PostgreSQL", "see PostgreSQL's log"),
+    target("postgres_tls_failed", "no trusted TLS connection came about", "check the certificate and `sslmode`"),
+    blind("postgres_login_refused", "PostgreSQL refuses the login", "correct the user, the password or pg_hba.conf"),
+    blind("database_missing", "PostgreSQL has no such database", "correct the database's name"),
+    blind(
+        "postgres_query_failed",
+        "PostgreSQL refuses the query, or it gives too much",
+        "correct the query or grant it",
+    ),
+    blind("postgres_url", "the URL can't be used", "correct the `postgres://` URL"),
+    blind("not_in_this_build", "this build has no PostgreSQL", "use a build with the feature `postgres`"),
+];
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -119,6 +135,7 @@ mod tests {
             SPAWN_REASONS,
             SECRET_REASONS,
             SQLITE_REASONS,
+            POSTGRES_REASONS,
         ];
         let mut seen = BTreeSet::new();
         for reason in groups.into_iter().flatten() {

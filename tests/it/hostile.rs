@@ -27,12 +27,16 @@ const SLACK: Duration = Duration::from_secs(3);
 /// Every setting that can name a file: the kind, the key, and a table in which `{path}` is that file, `{good}` one that
 /// is well, and `{port}` a port of loopback that hangs up.
 const ROWS: &[(&str, &str, &str)] = &[
+    ("baseline", "files", "files = ['{path}']"),
+    ("baseline", "key_files", "what = ['authorized_keys']\nusers = ['root']\nkey_files = ['{path}']"),
+    ("baseline", "argv", "argv = ['{path}']"),
     ("command", "argv", "argv = ['{path}']"),
     ("command", "cwd", "argv = ['/bin/true']\ncwd = '{path}'"),
     ("command", "secret_env", "argv = ['/bin/true']\nsecret_env = { TOKEN = 'file:{path}' }"),
     ("files", "paths", "paths = ['{path}']"),
     ("files", "paths", "paths = ['{path}']\ntype = 'file'\nmode = '0600'\nmin_size = '1B'\nsymlinks = false"),
     ("freshness", "path", "path = '{path}'\nmax_age = '1h'"),
+    ("gpu", "library", "library = '{path}'\nxids = false"),
     ("http", "ca_file", "url = 'https://127.0.0.1:{port}/'\nca_file = '{path}'"),
     ("http", "bearer", "url = 'http://127.0.0.1:{port}/'\nbearer = 'file:{path}'"),
     ("http", "basic_password", "url = 'http://127.0.0.1:{port}/'\nbasic_user = 'me'\nbasic_password = 'file:{path}'"),

@@ -12,6 +12,8 @@
 mod config;
 mod hostile;
 mod imports;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod readme;
 mod stories;
 mod support;

@@ -47,6 +47,11 @@ impl Made {
         Self::sign(params, by)
     }
 
+    /// The key as a server's configuration wants it.
+    pub fn key_pem(&self) -> String {
+        self.key.serialize_pem()
+    }
+
     /// A server's certificate for these names that lives `lifetime` and ends at `ends`; self-signed if nobody signs it.
     pub fn server(names: &[&str], lifetime: SignedDuration, ends: Timestamp, by: Option<&Self>) -> Self {
         let mut params = params("a server", names);
