@@ -360,7 +360,10 @@ fn plan(schedule: &Value, created: Option<Timestamp>, zone: &TimeZone) -> When {
         }
         Some("every") => {
             let every = schedule.get("everyMs").and_then(Value::as_i64).filter(|every| *every > 0);
-            let anchor = ms(schedule, "anchorMs").or(created).unwrap_or(Timestamp::UNIX_EPOCH);
+            // Anchors may be counted from 1970 on: 0 is one.
+            let anchor = schedule.get("anchorMs").and_then(Value::as_i64);
+            let anchor = anchor.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+            let anchor = anchor.or(created).unwrap_or(Timestamp::UNIX_EPOCH);
             let plan = every.map(|every| Plan::Every { every: SignedDuration::from_millis(every), anchor });
             plan.map_or_else(|| unreadable("every"), When::Planned)
         }

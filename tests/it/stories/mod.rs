@@ -1,5 +1,6 @@
 //! One file a story; each is what a user would see.
 
+mod agents_at_home;
 mod bad_input;
 mod certificates;
 mod dead_gateway;
@@ -12,6 +13,7 @@ mod job_outputs;
 mod killed;
 mod nagios;
 mod nothing_looked;
+mod openclaw;
 mod people;
 mod secrets;
 mod silent_targets;

@@ -46,6 +46,8 @@ impl Seen {
 
 struct Shared {
     answer: Answer,
+    /// What some targets are answered instead.
+    at: Vec<(String, Answer)>,
     seen: Vec<Seen>,
 }
 
@@ -62,7 +64,7 @@ impl Http {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let http = Self {
             addr: listener.local_addr().unwrap(),
-            shared: Arc::new(Mutex::new(Shared { answer, seen: Vec::new() })),
+            shared: Arc::new(Mutex::new(Shared { answer, at: Vec::new(), seen: Vec::new() })),
         };
         let serving = http.clone();
         std::thread::spawn(move || {
@@ -107,6 +109,13 @@ impl Http {
         self.shared.lock().unwrap().answer = answer;
     }
 
+    /// From now on this target is answered like this, whatever the others are.
+    pub fn answer_at(&self, target: &str, answer: Answer) {
+        let mut shared = self.shared.lock().unwrap();
+        shared.at.retain(|(other, _)| other != target);
+        shared.at.push((target.to_owned(), answer));
+    }
+
     /// Takes out what was sent so far.
     pub fn take(&self) -> Vec<Seen> {
         std::mem::take(&mut self.shared.lock().unwrap().seen)
@@ -121,8 +130,9 @@ impl Http {
         let Some(seen) = read(&mut stream) else { return };
         let answer = {
             let mut shared = self.shared.lock().unwrap();
+            let own = shared.at.iter().find(|(target, _)| *target == seen.target).map(|(_, answer)| answer.clone());
             shared.seen.push(seen);
-            shared.answer.clone()
+            own.unwrap_or_else(|| shared.answer.clone())
         };
         match answer {
             Answer::With(status, content_type, body) => {
