@@ -2,6 +2,7 @@
 
 mod audio_outputs;
 mod access;
+mod agents_at_home;
 mod bad_input;
 mod certificates;
 mod dead_gateway;
@@ -16,6 +17,7 @@ mod killed;
 mod model_servers;
 mod nagios;
 mod nothing_looked;
+mod openclaw;
 mod people;
 mod rules;
 mod secrets;
