@@ -120,6 +120,7 @@ impl End<'_> {
         }
         let events: Vec<_> = self.taken.events.iter().map(|(_, event)| event.clone()).collect();
         tx.take_executions(&events)?;
+        tx.take_baselines(&self.looked.baselines, self.now.wall)?;
         let mut before = tx.before(&self.id, self.now.wall, known)?;
         // A dead letter was no announcement: that channel hears nothing of the end.
         for incident in &mut before.incidents {

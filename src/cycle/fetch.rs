@@ -14,10 +14,10 @@ use crate::clean;
 use crate::clock::Now;
 use crate::config::{Check, When};
 use crate::expr::{Expr, checks_val};
-use crate::facts::{Blame, CheckName, Class, Fact, Finding, Key, Observation, Subject, Unread, Weight, Worse};
+use crate::facts::{Blame, CheckName, Class, Fact, Facts, Finding, Key, Observation, Subject, Unread, Weight, Worse};
 use crate::host::Host;
 use crate::judge::{self, Incident, Level, Snapshot, Standing};
-use crate::kinds::{Cx, Fetched, Memory, Past, Records};
+use crate::kinds::{Baselines, Cx, Fetched, Memory, Past, Records};
 use crate::records::{CheckView, OutcomeWord};
 use crate::redact::Clean;
 
@@ -34,6 +34,9 @@ const MAX_SUBJECTS: usize = 200;
 /// What a kind left for itself to be kept: the check, the key, and the value (none forgets).
 pub type Remember = (CheckName, String, Option<Vec<u8>>);
 
+/// What an observation leaves behind beside itself: what to remember, and first baselines.
+type Left = (Vec<(String, Option<Vec<u8>>)>, Facts);
+
 /// What came of looking.
 #[derive(Debug, Default)]
 pub struct Looked {
@@ -41,6 +44,8 @@ pub struct Looked {
     pub seen: Vec<Observation>,
     /// What the kinds leave for themselves.
     pub remember: Vec<Remember>,
+    /// First baselines, to be taken where there is none.
+    pub baselines: Vec<(CheckName, Facts)>,
     /// Checks that `when` left out, and why.
     pub skipped: BTreeMap<CheckName, Clean>,
     /// Checks that were not due.
@@ -65,6 +70,8 @@ pub struct Look<'a> {
     pub memory: &'a dyn Fn(&Check) -> Arc<dyn Memory>,
     /// What other parts recorded, beside what other checks saw by now.
     pub records: &'a dyn Fn(Views) -> Arc<dyn Records>,
+    /// What a check is compared with.
+    pub baselines: &'a dyn Fn(&Check) -> Result<Baselines, Unread>,
     /// The cycle's time.
     pub now: Now,
     /// When all looking must be done.
@@ -110,13 +117,16 @@ pub async fn look(from: &Look<'_>) -> Looked {
             done += 1;
             (from.progress)(done, total);
             match one {
-                One::Seen { observation, remember } => {
+                One::Seen { observation, left: (remember, baseline) } => {
                     if viewed {
                         let standing = from.snapshot.get(&observation.check);
                         views.insert(observation.check.clone(), judge::view_of(&observation, standing));
                     }
                     let check = observation.check.clone();
                     looked.remember.extend(remember.into_iter().map(|(key, value)| (check.clone(), key, value)));
+                    if !baseline.is_empty() {
+                        looked.baselines.push((check, baseline));
+                    }
                     looked.seen.push(observation);
                 }
                 One::Skipped(check, why) => {
@@ -136,7 +146,7 @@ pub async fn look(from: &Look<'_>) -> Looked {
 }
 
 enum One {
-    Seen { observation: Observation, remember: Vec<(String, Option<Vec<u8>>)> },
+    Seen { observation: Observation, left: Left },
     Skipped(CheckName, Clean),
     Panicked(Observation, Clean),
 }
@@ -168,7 +178,7 @@ impl Look<'_> {
             }
         }
         let standing = self.snapshot.get(&check.name);
-        let past = Arc::new(past(standing));
+        let past = Arc::new(past(standing, (self.baselines)(check)));
         let first = match self.attempt(check, port, &past).await {
             Ok(first) => first,
             Err(why) => return self.panicked(check, why),
@@ -176,22 +186,22 @@ impl Look<'_> {
         let asked = self.settled(&first.0, standing);
         let wait = Instant::now() + SECOND_LOOK_AFTER;
         if asked.is_empty() || wait >= self.deadline {
-            let (observation, remember) = first;
-            return One::Seen { observation, remember };
+            let (observation, left) = first;
+            return One::Seen { observation, left };
         }
         tokio::time::sleep_until(wait).await;
         match self.attempt(check, port, &past).await {
-            Ok((mut second, remember)) => {
+            Ok((mut second, left)) => {
                 let again = self.settled(&second, standing);
                 if again.is_empty() && !second.unread.is_empty() {
                     // The second look saw nothing, so it takes nothing back.
-                    let (observation, remember) = first;
-                    return One::Seen { observation, remember };
+                    let (observation, left) = first;
+                    return One::Seen { observation, left };
                 }
                 second.confirmed = asked.intersection(&again).cloned().collect();
                 second.at = first.0.at;
                 second.took_ms = second.took_ms.max(first.0.took_ms);
-                One::Seen { observation: second, remember }
+                One::Seen { observation: second, left }
             }
             Err(why) => self.panicked(check, why),
         }
@@ -213,14 +223,14 @@ impl Look<'_> {
         check: &Check,
         port: &Arc<dyn Records>,
         past: &Arc<Past>,
-    ) -> Result<(Observation, Vec<(String, Option<Vec<u8>>)>), Clean> {
+    ) -> Result<(Observation, Left), Clean> {
         let begun = Instant::now();
         if begun >= self.deadline {
             // It was others that used up the time: nothing is known of this one, and it is not its fault.
             let mut observation = Observation::empty(&check.name, self.now.wall);
             let said = Clean::new("the time for looking was over before its turn came");
             observation.unread.insert(Subject::none(), Unread::ours("out_of_time", said));
-            return Ok((observation, Vec::new()));
+            return Ok((observation, Left::default()));
         }
         let deadline = (begun + check.timeout).min(self.deadline);
         let cx = Cx::new(
@@ -244,23 +254,23 @@ impl Look<'_> {
         let mut observation = Observation::empty(&check.name, self.now.wall);
         observation.took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         observation.remotes = cx.remotes();
-        let mut remember = Vec::new();
+        let mut left = Left::default();
         match fetched {
             Ok(fetched) => {
-                let Fetched { facts, unread, remember: keep } = fetched;
+                let Fetched { facts, unread, remember, baseline } = fetched;
                 observation.findings =
                     std::panic::catch_unwind(AssertUnwindSafe(|| check.check.assess(&facts, past, self.now.wall)))
                         .map_err(|panic| said(panic.as_ref()))?;
                 observation.facts = facts;
                 observation.unread = unread;
-                remember = keep;
+                left = (remember, baseline);
                 bound(&mut observation);
             }
             Err(unread) => {
                 observation.unread.insert(Subject::none(), unread);
             }
         }
-        Ok((observation, remember))
+        Ok((observation, left))
     }
 
     async fn holds(&self, check: &Check, when: &Expr<When>, port: &Arc<dyn Records>) -> Result<bool, Unread> {
@@ -276,7 +286,7 @@ impl Look<'_> {
         let mut observation = Observation::empty(&check.name, self.now.wall);
         observation.took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         observation.unread.insert(Subject::none(), unread);
-        One::Seen { observation, remember: Vec::new() }
+        One::Seen { observation, left: Left::default() }
     }
 
     fn panicked(&self, check: &Check, why: Clean) -> One {
@@ -286,11 +296,11 @@ impl Look<'_> {
     }
 }
 
-fn past(standing: Option<&Standing>) -> Past {
+fn past(standing: Option<&Standing>, baselines: Result<Baselines, Unread>) -> Past {
     Past {
         read: standing.map(|standing| (standing.read, standing.last.facts.clone())),
         first_seen: standing.map(|standing| standing.first_seen),
-        baseline: None,
+        baselines,
     }
 }
 

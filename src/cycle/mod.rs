@@ -14,23 +14,25 @@ mod fetch;
 mod open;
 mod route;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
+use crate::clean;
 use crate::clock::Now;
 use crate::config::{Check, Config};
 use crate::facts::{Key, Unread};
 use crate::host::Host;
 use crate::jobs::spool;
 use crate::judge::{Before, Change, Level, Outcome, Snapshot};
-use crate::kinds::{Memory, Records};
+use crate::kinds::{Baselines, Memory, Records};
 use crate::records::Execution;
 use crate::redact::Clean;
 use crate::report::Report;
 use crate::steps::{Step, reached};
+use crate::store::memory::STORE_UNREADABLE;
 use crate::store::{self, CheckMemory, CycleTx, Ledger, Limits, Reader, Store};
 
 use end::End;
@@ -179,6 +181,11 @@ async fn look_at_all(
             None => Arc::new(Nothing { lost: lost.clone(), views }),
         }
     };
+    let baselines = |check: &Check| match &reader {
+        _ if !check.kind.has_baseline() => Ok(Baselines::new()),
+        Some(reader) => baselines_of(check, reader),
+        None => lost.clone().map_or_else(|| Ok(Baselines::new()), |why| Err(Unread::ours(STORE_UNREADABLE, why))),
+    };
     let from = Look {
         checks: &config.checks,
         snapshot,
@@ -186,11 +193,22 @@ async fn look_at_all(
         host,
         memory: &memory,
         records: &records,
+        baselines: &baselines,
         now,
         deadline: begun + config.limits.fetch.get().min(config.limits.deadline.get()),
         progress,
     };
     look(&from).await
+}
+
+/// What a check is compared with; one that was renamed and has none yet is compared with what it left under its former name.
+fn baselines_of(check: &Check, reader: &Mutex<Reader>) -> Result<Baselines, Unread> {
+    let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+    let read = match (reader.baselines(&check.name), &check.policy.was) {
+        (Ok(own), Some(was)) if own.is_empty() => reader.baselines(was),
+        (own, _) => own,
+    };
+    read.map_err(|error| Unread::ours(STORE_UNREADABLE, clean!("{error}")))
 }
 
 /// The memory and the records of a host whose store can't be read: there is nothing, or nothing can be known.
@@ -202,7 +220,7 @@ struct Nothing {
 
 impl Nothing {
     fn or<T: Default>(&self) -> Result<T, Unread> {
-        self.lost.clone().map_or_else(|| Ok(T::default()), |why| Err(Unread::ours("store_unreadable", why)))
+        self.lost.clone().map_or_else(|| Ok(T::default()), |why| Err(Unread::ours(STORE_UNREADABLE, why)))
     }
 }
 

@@ -2,7 +2,7 @@
 //! so accounts that only they know are numbers here.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ const MAX_BYTES: usize = 1 << 20;
 pub struct Accounts {
     users: BTreeMap<String, u32>,
     groups: BTreeMap<String, u32>,
+    homes: Vec<(String, PathBuf)>,
 }
 
 /// The cycle's accounts.
@@ -39,9 +40,15 @@ impl Accounts {
     /// Reads `passwd` and `group` in `etc`; one that is not there has no accounts. Blocking: call on a lane. Codes:
     /// `permission_denied`, `not_a_file`, `unreadable` (blind).
     pub fn read(etc: &Path) -> Result<Self, Unread> {
-        Ok(Self { users: table(&etc.join("passwd"))?, groups: table(&etc.join("group"))? })
+        let (passwd, group) = (text(&etc.join("passwd"))?, text(&etc.join("group"))?);
+        Ok(Self { users: parse(&passwd), groups: parse(&group), homes: homes(&passwd) })
     }
 
+    /// The users with their homes, in the order of the file.
+    #[must_use]
+    pub fn homes(&self) -> &[(String, PathBuf)] {
+        &self.homes
+    }
     /// A user's number, by name or written as a number.
     #[must_use]
     pub fn uid(&self, user: &str) -> Option<u32> {
@@ -68,12 +75,26 @@ fn name_of(table: &BTreeMap<String, u32>, id: u32) -> String {
     table.iter().find(|(_, n)| **n == id).map_or_else(|| id.to_string(), |(name, _)| name.clone())
 }
 
-fn table(path: &Path) -> Result<BTreeMap<String, u32>, Unread> {
+fn text(path: &Path) -> Result<String, Unread> {
     if files::stat(path)?.is_none() {
-        return Ok(BTreeMap::new());
+        return Ok(String::new());
     }
     let (bytes, _more) = files::read(path, MAX_BYTES)?;
-    Ok(parse(&String::from_utf8_lossy(&bytes)))
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The sixth field of `passwd(5)`.
+fn homes(passwd: &str) -> Vec<(String, PathBuf)> {
+    let mut homes: Vec<(String, PathBuf)> = Vec::new();
+    for line in passwd.lines() {
+        let mut fields = line.split(':');
+        let (Some(name), Some(home)) = (fields.next(), fields.nth(4)) else { continue };
+        let home = PathBuf::from(home);
+        if home.is_absolute() && !name.is_empty() {
+            homes.push((name.to_owned(), home));
+        }
+    }
+    homes
 }
 
 /// Both files have the name first and the number third; the first line of a name counts, as in the C library.
@@ -100,7 +121,12 @@ mod tests {
         let accounts = Accounts {
             users: parse("root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\nann:x:7:7:::\n"),
             groups: parse("wheel:x:10:ann\n+nis\nbroken:x:many:\n:x:5:\n"),
+            homes: homes(
+                "root:x:0:0:root:/root:/bin/sh\ntoor:x:0:0::/root:\nann:x:1000:1000::/home/ann:/bin/sh\nx:x:1:1::\n",
+            ),
         };
+        let homes: Vec<String> = accounts.homes().iter().map(|(name, at)| format!("{name} {}", at.display())).collect();
+        assert_eq!(homes, ["root /root", "toor /root", "ann /home/ann"]);
         assert_eq!(accounts.uid("ann"), Some(1000));
         assert_eq!(accounts.uid("4242"), Some(4242));
         assert_eq!(accounts.uid("bob"), None);

@@ -9,6 +9,7 @@ pub mod identity;
 pub mod lanes;
 pub mod mounts;
 pub mod net;
+pub mod nvml;
 pub mod postgres;
 pub mod procs;
 pub mod redis;
@@ -46,6 +47,11 @@ impl Paths {
     #[must_use]
     pub fn etc(&self) -> PathBuf {
         self.proc.with_file_name("etc")
+    }
+    /// `/var`, or the one beside a canned `/proc`.
+    #[must_use]
+    pub fn var(&self) -> PathBuf {
+        self.proc.with_file_name("var")
     }
     /// `/run`, or the one beside a canned `/proc`.
     #[must_use]

@@ -1,14 +1,19 @@
 //! What can be looked at. A kind is one file (or folder) that carries its settings, its `fetch`, its pure `assess`,
 //! its documentation and its tests; it stands in [`KINDS`] with one line.
 
+mod api;
+pub mod baseline;
 pub mod command;
 pub mod common;
 mod expiry;
 pub mod files;
 pub mod freshness;
+pub mod gpu;
+mod homes;
 pub mod http;
 pub mod job;
 mod ledger;
+pub mod model_server;
 mod moment;
 pub mod output;
 pub mod process;
@@ -26,6 +31,7 @@ mod testing;
 mod tests;
 pub mod tls;
 pub mod token;
+pub mod vector_store;
 mod words;
 
 use std::collections::BTreeMap;
@@ -49,11 +55,14 @@ use crate::redact::Clean;
 
 /// Every kind this build knows, by name. One line a kind.
 pub static KINDS: &[&dyn AnyKind] = &[
+    &Entry::<baseline::Baseline>::NEW,
     &Entry::<command::Command>::NEW,
     &Entry::<files::Files>::NEW,
     &Entry::<freshness::Freshness>::NEW,
+    &Entry::<gpu::Gpu>::NEW,
     &Entry::<http::Http>::NEW,
     &Entry::<job::Job>::NEW,
+    &Entry::<model_server::ModelServer>::NEW,
     &Entry::<output::Output>::NEW,
     &Entry::<process::Process>::NEW,
     &Entry::<queue::Queue>::NEW,
@@ -63,6 +72,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<tcp::Tcp>::NEW,
     &Entry::<tls::Tls>::NEW,
     &Entry::<token::Token>::NEW,
+    &Entry::<vector_store::VectorStore>::NEW,
 ];
 
 /// The kind called `name`.
@@ -96,6 +106,9 @@ pub trait Kind: Send + Sync + 'static {
 
     /// Whether it looks at what other checks saw in this cycle, so that it runs after them.
     const AFTER_OTHERS: bool = false;
+
+    /// Whether its subjects are compared with [`Past::baselines`], which people accept.
+    const BASELINE: bool = false;
 }
 
 /// A kind's documentation.
@@ -227,14 +240,39 @@ impl Cx {
 }
 
 /// What a check saw before this fetch.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Past {
     /// The newest observation's time and facts.
     pub read: Option<(Timestamp, Facts)>,
     /// When the check was first looked at.
     pub first_seen: Option<Timestamp>,
-    /// The baseline somebody accepted.
-    pub baseline: Option<Facts>,
+    /// What its subjects are compared with; an error when that can't be read now, which must not look like a first look.
+    pub baselines: Result<Baselines, Unread>,
+}
+
+impl Default for Past {
+    fn default() -> Self {
+        Self { read: None, first_seen: None, baselines: Ok(Baselines::new()) }
+    }
+}
+
+/// The baselines of a check by subject. One that was taken and can't be verified is there with the reason why: it must not
+/// be taken anew as if it were the first.
+pub type Baselines = BTreeMap<Subject, Result<Baseline, Clean>>;
+
+/// What one subject of a check is compared with until somebody accepts another one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Baseline {
+    /// When it was taken or accepted.
+    pub at: Timestamp,
+    /// When what is in it was observed.
+    pub observed: Timestamp,
+    /// Who accepted it; none: the first look took it, and nobody has looked at it since.
+    pub by: Option<Clean>,
+    /// Why, in their words.
+    pub why: Clean,
+    /// What is in it.
+    pub facts: Facts,
 }
 
 /// A check's own memory, read as of the last commit; what to write is returned in [`Fetched::remember`].
@@ -264,6 +302,9 @@ pub struct Fetched {
     pub unread: BTreeMap<Subject, Unread>,
     /// What to keep for the next time (`None` forgets): committed with the observation, or not at all.
     pub remember: Vec<(String, Option<Vec<u8>>)>,
+    /// The baseline of subjects that have none yet: taken with the observation, or not at all. A subject that has one keeps
+    /// it.
+    pub baseline: Facts,
 }
 
 impl From<Facts> for Fetched {
@@ -281,6 +322,8 @@ pub trait AnyKind: Send + Sync {
     fn doc(&self) -> &'static KindDoc;
     /// Whether it runs after the others.
     fn after_others(&self) -> bool;
+    /// Whether it is compared with what people accept.
+    fn has_baseline(&self) -> bool;
     /// The JSON Schema of its own settings.
     fn schema(&self, generator: &mut schemars::SchemaGenerator) -> schemars::Schema;
     /// Reads its settings from what is left of the table once the common keys are taken out; problems that
@@ -326,6 +369,9 @@ impl<K: Kind> AnyKind for Entry<K> {
     }
     fn after_others(&self) -> bool {
         K::AFTER_OTHERS
+    }
+    fn has_baseline(&self) -> bool {
+        K::BASELINE
     }
     fn schema(&self, generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         generator.subschema_for::<K::Settings>()

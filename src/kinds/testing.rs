@@ -11,9 +11,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use super::{Cx, Fetched, Kind, Memory, Past, ReasonOutcome, Records};
+use super::{Baseline, Cx, Fetched, Kind, Memory, Past, ReasonOutcome, Records};
 use crate::clock::Now;
-use crate::facts::{CheckName, Class, Facts, Finding, Subject, Unread};
+use crate::facts::{CheckName, Class, Edge, Facts, Finding, Subject, Unread, Worse};
 use crate::host::Host;
 use crate::records::{CheckView, Execution};
 
@@ -113,6 +113,86 @@ pub(super) async fn web(status: &str, content_type: &str, body: &str) -> (u16, A
     (port, got)
 }
 
+/// A web server on loopback with an answer for each path, which a test may change while it runs. It has a thread of its
+/// own, so that it outlives the runtime of a look.
+#[derive(Clone)]
+pub(super) struct Site {
+    port: u16,
+    routes: Arc<Mutex<BTreeMap<String, (u16, &'static str, String)>>>,
+    got: Arc<Mutex<Vec<String>>>,
+}
+
+impl Site {
+    /// One that knows no path yet: it answers 404.
+    pub fn start() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let site = Self { port: listener.local_addr().unwrap().port(), routes: Arc::default(), got: Arc::default() };
+        let serving = site.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let serving = serving.clone();
+                std::thread::spawn(move || serving.serve(stream));
+            }
+        });
+        site
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// From now on a path (with its query) answers 200 with this JSON.
+    pub fn json(&self, path: &str, json: &serde_json::Value) -> &Self {
+        self.answer(path, 200, "application/json", &json.to_string())
+    }
+
+    pub fn answer(&self, path: &str, status: u16, kind: &'static str, body: &str) -> &Self {
+        self.routes.lock().unwrap().insert(path.to_owned(), (status, kind, body.to_owned()));
+        self
+    }
+
+    /// From now on every path answers like this, unless it gets an answer of its own later.
+    pub fn all(&self, status: u16, kind: &'static str, body: &str) -> &Self {
+        self.routes.lock().unwrap().clear();
+        self.answer("*", status, kind, body)
+    }
+
+    /// From now on a path answers 404.
+    pub fn forget(&self, path: &str) -> &Self {
+        self.routes.lock().unwrap().remove(path);
+        self
+    }
+
+    /// Takes out the requests that came, whole.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.got.lock().unwrap())
+    }
+
+    fn serve(&self, mut stream: std::net::TcpStream) {
+        use std::io::{Read as _, Write as _};
+        let mut request = Vec::new();
+        while !is_whole(&request) {
+            let mut piece = [0; 4096];
+            match stream.read(&mut piece) {
+                Ok(count @ 1..) => request.extend_from_slice(&piece[..count]),
+                _ => return,
+            }
+        }
+        let text = String::from_utf8_lossy(&request).into_owned();
+        let path = text.split(' ').nth(1).unwrap_or_default().to_owned();
+        self.got.lock().unwrap().push(text);
+        let routes = self.routes.lock().unwrap();
+        let answer = routes.get(&path).or_else(|| routes.get("*")).cloned();
+        drop(routes);
+        let (status, kind, body) = answer.unwrap_or((404, "text/plain", "no such path".to_owned()));
+        let _gone = write!(
+            stream,
+            "HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        );
+    }
+}
+
 /// Whether a request's head and body are there.
 fn is_whole(request: &[u8]) -> bool {
     let text = String::from_utf8_lossy(request).to_lowercase();
@@ -152,6 +232,33 @@ impl Look {
     pub fn number(&self, subject: &str, name: &'static str) -> Option<f64> {
         self.facts.number(&Subject::new(subject), name)
     }
+    pub fn flag(&self, subject: &str, name: &'static str) -> Option<bool> {
+        self.facts.flag(&Subject::new(subject), name)
+    }
+    /// The gauges that are beyond an edge, as `subject code: what it says`, the graver edge alone.
+    pub fn bands(&self) -> Vec<String> {
+        let mut bands = Vec::new();
+        for (subject, _, fact) in self.facts.iter() {
+            let (Class::Gauge(scale), Some(value)) = (&fact.class, fact.value.number()) else { continue };
+            let beyond = |edge: &&Edge| match scale.worse {
+                Worse::Above => value > edge.at,
+                Worse::Below => value < edge.at,
+            };
+            if let Some(edge) = scale.fail.iter().chain(&scale.warn).find(beyond) {
+                bands.push(format!("{subject} {}: {}", edge.code, scale.says).trim_start().to_owned());
+            }
+        }
+        bands
+    }
+    /// Everything that is not as it should be: findings, what could not be read, and bands.
+    pub fn trouble(&self) -> Vec<String> {
+        let line = |subject: &Subject, code: &str, said: &crate::redact::Clean| {
+            format!("{subject} {code}: {said}").trim_start().to_owned()
+        };
+        let found = self.findings.iter().map(|found| line(&found.subject, found.code.as_str(), &found.said));
+        let unread = self.unread.iter().map(|(subject, unread)| line(subject, unread.code.as_str(), &unread.said));
+        found.chain(unread).chain(self.bands()).collect()
+    }
     pub fn text(&self, subject: &str, name: &'static str) -> Option<&str> {
         self.facts.text(&Subject::new(subject), name).map(crate::redact::Clean::as_str)
     }
@@ -161,8 +268,18 @@ impl Trial {
     pub fn new(dir: &Path) -> Self {
         Self { host: Host::for_tests(dir), memory: Remembered::default(), past: Past::default() }
     }
+    pub fn past(&mut self) -> &mut Past {
+        &mut self.past
+    }
     pub fn host(&mut self) -> &mut Host {
         &mut self.host
+    }
+
+    /// One look so many seconds after the machine's present.
+    pub fn look_in<K: Kind>(&mut self, settings: &K::Settings, seconds: i64) -> Result<Look, Unread> {
+        let mut now = self.host.now();
+        now.wall += jiff::SignedDuration::from_secs(seconds);
+        self.look_at::<K>(settings, now)
     }
 
     /// One look with the machine's clocks.
@@ -193,7 +310,7 @@ impl Trial {
             K::fetch(settings, &cx).await
         });
         runtime.shutdown_background();
-        let Fetched { facts, unread, remember } = fetched.inspect_err(documented::<K>)?;
+        let Fetched { facts, unread, remember, baseline } = fetched.inspect_err(documented::<K>)?;
         unread.values().for_each(documented::<K>);
         let findings = K::assess(settings, &facts, &self.past, now.wall);
         for finding in &findings {
@@ -211,6 +328,15 @@ impl Trial {
             }
         }
         self.memory.take_in(remember);
+        if let Ok(known) = &mut self.past.baselines {
+            for subject in baseline.subjects() {
+                let mut facts = baseline.clone();
+                facts.retain(|of, _, _| *of == subject);
+                let why = crate::redact::Clean::default();
+                let taken = Baseline { at: now.wall, observed: now.wall, by: None, why, facts };
+                known.entry(subject).or_insert(Ok(taken));
+            }
+        }
         self.past.read = Some((now.wall, facts.clone()));
         Ok(Look { facts, unread, findings })
     }

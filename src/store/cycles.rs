@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, Transaction
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::baselines;
 use super::incidents::{self, Filter};
 use super::lease::{self, Lease};
 use super::memory::{self, Remember};
@@ -137,7 +138,7 @@ impl CycleTx<'_> {
         self.edge(executions::take(&self.tx, told))
     }
 
-    /// Moves the history and the memory of a check that was renamed to its new name. Standings and incidents are
+    /// Moves the history, the memory and the baselines of a check that was renamed to its new name. Standings and incidents are
     /// `judge`'s to move; a silence of the old name covers nothing any more.
     pub fn rename(&self, was: &CheckName, is: &CheckName) -> Result<(), Error> {
         self.edge((|| {
@@ -146,10 +147,12 @@ impl CycleTx<'_> {
                     .prepare_cached(&format!("UPDATE {table} SET check_name = ?2 WHERE check_name = ?1"))?
                     .execute([was.as_str(), is.as_str()])?;
             }
-            self.tx
-                .prepare_cached("UPDATE OR IGNORE memory SET check_name = ?2 WHERE check_name = ?1")?
-                .execute([was.as_str(), is.as_str()])
-                .map(drop)
+            for table in ["memory", "baselines"] {
+                self.tx
+                    .prepare_cached(&format!("UPDATE OR IGNORE {table} SET check_name = ?2 WHERE check_name = ?1"))?
+                    .execute([was.as_str(), is.as_str()])?;
+            }
+            Ok(())
         })())
     }
 
@@ -242,6 +245,7 @@ impl CycleTx<'_> {
         standing::store(tx, &judged.after, &self.standings)?;
         for check in self.standings.keys().filter(|check| !judged.after.contains_key(*check)) {
             tx.prepare_cached("DELETE FROM memory WHERE check_name = ?1")?.execute([check.as_str()])?;
+            baselines::forget(tx, check)?;
         }
         for incident in &judged.incidents {
             incidents::put(tx, &announced(incident, notices), None, &self.incidents)?;

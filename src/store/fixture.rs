@@ -18,7 +18,8 @@ use crate::judge::{Change, Closing, Covers, Impact, Judged, Mute, Outcome, Surfa
 use crate::records::{Ending, Execution};
 
 /// The rows of each released schema, from 1 on.
-const FIXTURES: &[&str] = &[include_str!("../../tests/fixtures/state-1.sql")];
+const FIXTURES: &[&str] =
+    &[include_str!("../../tests/fixtures/state-1.sql"), include_str!("../../tests/fixtures/state-2.sql")];
 
 /// A standing with every kind of fact, band and mark in it.
 fn rich() -> crate::judge::Standing {
@@ -71,6 +72,12 @@ fn execution() -> Execution {
     }
 }
 
+fn baseline() -> Facts {
+    let mut facts = Facts::new();
+    facts.set(&Subject::new("keys"), "members", BTreeSet::from([Clean::new("ana"), Clean::new("bob")]), true);
+    facts
+}
+
 fn told(id: &str) -> crate::judge::Incident {
     let mut told = incident(id, "site", Level::Red, at(0));
     told.episode = Some(Clean::new("f1"));
@@ -108,6 +115,7 @@ fn fill(store: &mut Store) {
     let mut tx = store.begin(&held).unwrap();
     tx.before("c0", at(0), Known::default()).unwrap();
     tx.take_executions(&[execution()]).unwrap();
+    tx.take_baselines(&[(check("site"), baseline())], at(0)).unwrap();
     let row = CycleRow { report_json: Some("{\"status\":\"red\"}".into()), status: Level::Red, ..cycle("c0", at(0)) };
     tx.commit_cycle(&row, &judged, &remember, &notices, &[]).unwrap();
     let due = store.claim(Which::All, at(1), at(2), 9).unwrap().due;
@@ -129,6 +137,9 @@ fn what_every_released_schema_wrote_is_read() {
         drop(conn);
 
         let mut store = home.open(at(2));
+        let baselines = store.baselines(&check("site")).unwrap();
+        let taken: Vec<_> = baselines.values().map(|one| one.as_ref().map(|one| (one.at, one.facts.clone()))).collect();
+        assert_eq!(taken, if version < 2 { vec![] } else { vec![Ok((at(0), baseline()))] });
         let held = store.take_lease(&me(2), at(2), at(5), |_| false).unwrap();
         let mut tx = store.begin(&held).unwrap();
         let before = tx.before("c1", at(2), Known::default()).unwrap();

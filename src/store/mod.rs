@@ -2,6 +2,7 @@
 //! tables; what a cycle decides is committed in one transaction ([`cycles::CycleTx`]), everything else is short
 //! transactions of its own. It decides nothing itself: levels are `judge`'s, delivering is the deliverer's.
 
+mod baselines;
 pub mod cycles;
 pub mod executions;
 #[cfg(test)]
@@ -40,7 +41,10 @@ pub use retention::{Limits, Trimmed};
 pub use standing::Known;
 
 /// What `state.db` must be. `pcSt` in ASCII.
-pub const SCHEMA: Schema = Schema { application_id: 0x7063_5374, migrations: &[include_str!("migrations/0001.sql")] };
+pub const SCHEMA: Schema = Schema {
+    application_id: 0x7063_5374,
+    migrations: &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")],
+};
 
 /// Why the store did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

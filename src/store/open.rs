@@ -217,6 +217,7 @@ fn restore(store: &mut Store, folder: &Path) -> Result<Option<Timestamp>, Troubl
 const SMALL: &[(&str, &str)] = &[
     ("standing", "true"),
     ("memory", "true"),
+    ("baselines", "true"),
     ("incidents", "closed_ms IS NULL"),
     ("silences", "ended_ms IS NULL"),
     ("deeds", "surfaced IS NULL"),

@@ -65,13 +65,19 @@ fn deeds(conn: &Connection, rest: &str, limit: i64) -> rusqlite::Result<Vec<Deed
         .collect()
 }
 
-fn record(tx: &Transaction<'_>, covers: &Covers, done: &Done, who: &Actor, now: Timestamp) -> rusqlite::Result<()> {
+pub(super) fn record(
+    tx: &Transaction<'_>,
+    covers: &Covers,
+    done: &Done,
+    who: &Actor,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
     tx.prepare_cached("INSERT INTO deeds (at_ms, covers, done, by, why) VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![ms(now), json(covers)?, json(done)?, who.by.as_str(), who.why.as_str()])
         .map(drop)
 }
 
-fn cut(who: &Actor) -> Actor {
+pub(super) fn cut(who: &Actor) -> Actor {
     Actor { by: Clean::line(who.by.as_str(), MAX_SAID_BYTES), why: Clean::line(who.why.as_str(), MAX_SAID_BYTES) }
 }
 

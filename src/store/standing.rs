@@ -93,7 +93,7 @@ pub(crate) fn load(
     Ok((snapshot, rows, bad))
 }
 
-fn standing(last: &str, marks: &str) -> rusqlite::Result<Standing> {
+pub(super) fn standing(last: &str, marks: &str) -> rusqlite::Result<Standing> {
     let marks: Rest<'static> = parse(marks)?;
     Ok(Standing { last: parse(last)?, read: marks.read, first_seen: marks.first_seen, marks: marks.marks.into_owned() })
 }

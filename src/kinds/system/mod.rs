@@ -80,11 +80,11 @@ pub struct Least {
 }
 
 impl Least {
-    const fn new(percent: f64, size: u64) -> Self {
+    pub(super) const fn new(percent: f64, size: u64) -> Self {
         Self { percent: Some(percent), size: Some(Size(size)) }
     }
     /// The limit in bytes for a whole of so many.
-    fn of(self, whole: u64) -> Option<f64> {
+    pub(super) fn of(self, whole: u64) -> Option<f64> {
         let part = self.percent.map(|percent| as_number(Size(whole)) * percent / 100.0);
         let size = self.size.map(as_number);
         match (part, size) {

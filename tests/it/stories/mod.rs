@@ -7,6 +7,7 @@ mod first_run;
 mod flaky_target;
 mod flapping;
 mod full_disk;
+mod gpu;
 mod job_outputs;
 mod killed;
 mod nagios;

@@ -1,6 +1,7 @@
 //! A home of its own for each test, the real binary at any time of day, and small servers on loopback.
 
 mod http;
+pub mod nvml;
 pub mod servers;
 pub mod tls;
 
