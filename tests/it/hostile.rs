@@ -71,7 +71,11 @@ const ROWS: &[(&str, &str, &str)] = &[
     ("queue", "postgres_url", "postgres_url = 'file:{path}'\nquery = 'SELECT 1'"),
     ("queue", "redis_url", "redis_url = 'file:{path}'\nkey = 'q'"),
     ("queue", "password", "redis = 'redis://127.0.0.1:{port}'\nkey = 'q'\npassword = 'file:{path}'"),
-    ("queue", "password", "postgres = 'postgres://me@127.0.0.1:{port}/x'\nquery = 'SELECT 1'\npassword = 'file:{path}'"),
+    (
+        "queue",
+        "password",
+        "postgres = 'postgres://me@127.0.0.1:{port}/x'\nquery = 'SELECT 1'\npassword = 'file:{path}'",
+    ),
     ("sqlite", "path", "path = '{path}'\nquery = 'SELECT count(*) AS n FROM sqlite_schema'"),
     ("sqlite", "path", "path = '{path}'\nquery = 'SELECT a FROM b'\nuser_version = 1"),
     (
@@ -148,7 +152,7 @@ fn write(path: &Path, bytes: &[u8]) {
 }
 
 /// No memory, no job, no other check.
-struct Nothing;
+pub struct Nothing;
 
 impl Memory for Nothing {
     fn get(&self, _: &str) -> Result<Option<Vec<u8>>, Unread> {
@@ -220,7 +224,7 @@ impl Place {
     }
 }
 
-fn configured(kind: &str, toml: &str) -> Arc<dyn AnyCheck> {
+pub fn configured(kind: &str, toml: &str) -> Arc<dyn AnyCheck> {
     let table = DeTable::parse(toml).unwrap().into_inner();
     let value = ValueDeserializer::from(Spanned::new(0..0, DeValue::Table(table)));
     let mut problems = Vec::new();
