@@ -13,6 +13,7 @@ pub mod postgres;
 pub mod procs;
 pub mod roots;
 mod secrets;
+mod secure;
 pub mod spawn;
 pub mod sqlite;
 pub mod statefs;
