@@ -20,8 +20,12 @@ mod moment;
 pub mod output;
 pub mod process;
 pub mod pulsecheck;
+pub mod queue;
 mod remote;
+mod rows;
 pub mod rule;
+pub mod spend;
+pub mod sqlite;
 pub mod system;
 pub mod tcp;
 #[cfg(test)]
@@ -66,7 +70,10 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<model_server::ModelServer>::NEW,
     &Entry::<output::Output>::NEW,
     &Entry::<process::Process>::NEW,
+    &Entry::<queue::Queue>::NEW,
     &Entry::<rule::Rule>::NEW,
+    &Entry::<spend::Spend>::NEW,
+    &Entry::<sqlite::Sqlite>::NEW,
     &Entry::<system::System>::NEW,
     &Entry::<tcp::Tcp>::NEW,
     &Entry::<tls::Tls>::NEW,

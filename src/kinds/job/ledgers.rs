@@ -40,7 +40,7 @@ pub(super) struct Ledger {
     pub jobs: Vec<Entry>,
     /// Jobs of which something can't be read, by name.
     pub unread: Vec<(String, Unread)>,
-    /// `database` or `files`.
+    /// `database`, `files`, or `none` where there is no job yet.
     pub layout: &'static str,
     /// When the older ledger beside it was written.
     pub legacy: Option<Timestamp>,
@@ -120,10 +120,21 @@ pub(super) fn read(source: Source, folder: &Path, zone: &TimeZone, deadline: Ins
     let in_workspace = || folder.join("workspace/cron/jobs.json");
     match source {
         Source::Exec | Source::Openclaw => openclaw(folder, zone, deadline),
-        Source::Hermes => from_files(&[folder.join("cron/jobs.json")], folder, |job| hermes(job, zone)),
+        Source::Hermes => or_none(folder, from_files(&[folder.join("cron/jobs.json")], |job| hermes(job, zone))?),
         Source::Nanobot => {
-            from_files(&[in_workspace(), folder.join("cron/jobs.json")], folder, |job| nanobot(job, zone))
+            or_none(folder, from_files(&[in_workspace(), folder.join("cron/jobs.json")], |job| nanobot(job, zone))?)
         }
+    }
+}
+
+/// These two make their file with the first job: without one there is none.
+fn or_none(folder: &Path, ledger: Option<Ledger>) -> Result<Ledger, Unread> {
+    match ledger {
+        Some(ledger) => Ok(ledger),
+        None if files::stat(folder)?.is_some_and(|stat| stat.is_dir) => {
+            Ok(Ledger { layout: "none", ..Ledger::default() })
+        }
+        None => Err(missing(folder)),
     }
 }
 
@@ -252,19 +263,16 @@ fn openclaw_files(path: &Path, folder: &Path, zone: &TimeZone) -> Result<Ledger,
             Some(jobs.ok_or_else(|| bad(&states_path, "has no `jobs` by id"))?)
         }
     };
-    from_files(&[path.to_owned()], folder, |job| {
+    let ledger = from_files(&[path.to_owned()], |job| {
         let of = states.and_then(|states| states.get(job.get("id").and_then(Value::as_str).unwrap_or_default()));
         let state = of.map(|of| of.get("state").unwrap_or(of)).or_else(|| job.get("state"));
         Ok(entry(job, state.unwrap_or(&Value::Null), zone))
-    })
+    })?;
+    ledger.ok_or_else(|| missing(folder))
 }
 
-/// The first of these files that is there: `jobs`, or the list alone.
-fn from_files(
-    paths: &[PathBuf],
-    folder: &Path,
-    read: impl Fn(&Value) -> Result<Entry, String>,
-) -> Result<Ledger, Unread> {
+/// The first of these files that is there, if one is: `jobs`, or the list alone.
+fn from_files(paths: &[PathBuf], read: impl Fn(&Value) -> Result<Entry, String>) -> Result<Option<Ledger>, Unread> {
     for path in paths {
         let Some(document) = homes::json(path)? else { continue };
         let jobs = document.get("jobs").unwrap_or(&document).as_array();
@@ -280,9 +288,9 @@ fn from_files(
                 Err(why) => ledger.unread.push((name.to_owned(), bad(path, &format!("has a job that {why}")))),
             }
         }
-        return Ok(ledger);
+        return Ok(Some(ledger));
     }
-    Err(missing(folder))
+    Ok(None)
 }
 
 /// A moment in milliseconds since 1970; 0 means none.
@@ -360,7 +368,10 @@ fn plan(schedule: &Value, created: Option<Timestamp>, zone: &TimeZone) -> When {
         }
         Some("every") => {
             let every = schedule.get("everyMs").and_then(Value::as_i64).filter(|every| *every > 0);
-            let anchor = ms(schedule, "anchorMs").or(created).unwrap_or(Timestamp::UNIX_EPOCH);
+            // Anchors may be counted from 1970 on: 0 is one.
+            let anchor = schedule.get("anchorMs").and_then(Value::as_i64);
+            let anchor = anchor.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+            let anchor = anchor.or(created).unwrap_or(Timestamp::UNIX_EPOCH);
             let plan = every.map(|every| Plan::Every { every: SignedDuration::from_millis(every), anchor });
             plan.map_or_else(|| unreadable("every"), When::Planned)
         }

@@ -441,6 +441,7 @@ fn what_is_not_known_is_unknown() {
     let unread = |home: &mut Home| home.fetch("openclaw").unwrap_err().code.as_str().to_owned();
     let mut home = Home::new();
     assert_eq!(unread(&mut home), "ledger_missing");
+    assert_eq!(home.fetch("hermes").unwrap().facts.text(&Subject::none(), "layout").unwrap().as_str(), "none");
     let jobs = [(job("j", json!({})), state(json!({})))];
     home.database(19, &jobs, &[]);
     assert_eq!(unread(&mut home), "schema_unknown");
