@@ -3,6 +3,7 @@
 
 pub mod access;
 mod api;
+pub mod api_auth;
 pub mod baseline;
 pub mod command;
 pub mod common;
@@ -59,6 +60,7 @@ use crate::redact::Clean;
 /// Every kind this build knows, by name. One line a kind.
 pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<access::Access>::NEW,
+    &Entry::<api_auth::ApiAuth>::NEW,
     &Entry::<baseline::Baseline>::NEW,
     &Entry::<command::Command>::NEW,
     &Entry::<files::Files>::NEW,
