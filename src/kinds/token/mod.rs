@@ -1,6 +1,8 @@
 //! Tokens and when they end. Only dates are read and kept, never a token.
 
 mod read;
+mod stores;
+mod used;
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,15 +15,21 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use self::read::{Dates, Day};
-use super::common::{CONNECT_REASONS, FILE_REASONS, HTTP_REASONS, LANE_REASONS, SECRET_REASONS};
+use self::stores::Logins;
+pub use self::stores::Source;
+use self::used::Uses;
+use super::common::{
+    CONNECT_REASONS, FILE_REASONS, HTTP_REASONS, LANE_REASONS, MISSING, SECRET_REASONS, SQLITE_REASONS,
+};
 use super::expiry::{self, DAY_S, Threshold};
-use super::{Cx, FactDoc, Fetched, Kind, KindDoc, Past, ReasonDoc, ReasonOutcome, remote};
+use super::moment::moment;
+use super::{Cx, FactDoc, Fetched, Kind, KindDoc, Past, ReasonDoc, ReasonOutcome, homes, remote};
 use crate::clean;
 use crate::facts::{Blame, Edge, Facts, Finding, Scale, Subject, Unit, Unread, Weight, Worse};
 use crate::host::files;
 use crate::host::http::Request;
 use crate::redact::{Clean, Secret};
-use crate::settings::{Dur, JsonPath, SecretRef};
+use crate::settings::{Dur, JsonPath, PathGlob, SecretRef};
 
 /// Warn this long before the end of a token whose lifetime is known.
 const WARN: Threshold = Threshold { cap_s: 3.0 * DAY_S, part: 0.25 };
@@ -36,10 +44,15 @@ const SECOND_LOOK: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Token;
 
-/// Where a token's dates are found: exactly one of `jwt`, `file`, `introspect` and `issued`.
+/// Where a token's dates are found: exactly one of `source`, `jwt`, `file`, `introspect` and `issued`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
+    /// An agent's own logins, found where it keeps them: `openclaw`, `claude-code` or `codex`.
+    source: Option<Source>,
+    /// For `source`: the folder that the agent keeps its state in. By default what `$OPENCLAW_STATE_DIR`,
+    /// `$CLAUDE_CONFIG_DIR` or `$CODEX_HOME` says, else `~/.openclaw`, `~/.claude` or `~/.codex`.
+    path: Option<String>,
     /// A JWT, read for its `exp` and `iat`; its signature is not verified.
     jwt: Option<SecretRef>,
     /// A JSON file with credentials.
@@ -55,8 +68,11 @@ pub struct Settings {
     issued_path: Option<JsonPath>,
     /// In `file`: a refresh token. Where there is one, the token's end is no trouble: whoever uses it gets a new one.
     refresh_path: Option<JsonPath>,
-    /// With `refresh_path`: fail when the token was not refreshed for this long after its end.
+    /// With `refresh_path` or `source`: fail when the token was not refreshed for this long after its end.
     refresh_within: Option<Dur>,
+    /// With `refresh_within`: files that are written while the token is in use. Then only use counts: it fails when the
+    /// token was in use for that long after its end and was not refreshed; somebody who is away is left alone.
+    used_path: Option<PathGlob>,
     /// The URL of an introspection endpoint (RFC 7662).
     introspect: Option<String>,
     /// For `introspect`: the token to ask about.
@@ -113,7 +129,8 @@ const REASONS: &[ReasonDoc] = &[
         "not_refreshed",
         ReasonOutcome::Fail,
         false,
-        "its time is over for longer than `refresh_within`, although there is a refresh token",
+        "its time is over for longer than `refresh_within`, or it was in use for that long since, although there is a \
+         refresh token",
         "see why its user does not refresh it, and log in again if it can't",
     ),
     finding("inactive", ReasonOutcome::Fail, true, "the issuer says that it is revoked or over", "get a new token"),
@@ -127,16 +144,19 @@ const REASONS: &[ReasonDoc] = &[
         "give `issued` and `lifetime`, or leave it out by a filter in `each`",
     ),
     blind("bad_token", "the file, the token or its date can't be read", "correct the path and what it points at"),
+    blind("bad_ledger", "an older store of profiles can't be read", "see what wrote it last"),
     blind("too_large", "the file is larger than 1 MiB", "name the file with the credentials alone"),
 ];
 
 impl Kind for Token {
     const DOC: KindDoc = KindDoc {
         name: "token",
-        about: "When tokens end: JWTs, JSON credential files, introspection by HTTP, or an issue date given by hand. An \
-                end ahead is a warning; it fails only when the token is over and nothing refreshes it. Tokens are \
+        about: "When tokens end: the logins that an agent keeps, JWTs, JSON credential files, introspection by HTTP, or an \
+                issue date given by hand. What has no end (an API key), or isn't kept in a file (a keychain), is \
+                counted or said, and nothing more. An end ahead is a warning; it fails only when the token is over and nothing refreshes it. Tokens are \
                 never stored or shown.",
-        subjects: "with `each`: every token by its key in the file",
+        subjects: "with `each`: every token by its key in the file; of OpenClaw: every profile by its id, after the agent's \
+                   name where agents have different ones",
         facts: &[
             FactDoc {
                 name: "time_left_s",
@@ -146,9 +166,27 @@ impl Kind for Token {
             FactDoc { name: "expires_at", class: "info", about: "when it ends" },
             FactDoc { name: "lifetime_s", class: "info", about: "seconds from its issue to its end, where known" },
             FactDoc { name: "has_refresh", class: "state", about: "whether there is a refresh token" },
+            FactDoc {
+                name: "used_s",
+                class: "gauge",
+                about: "seconds over which it was seen in use since its end; over `refresh_within` it is `not_refreshed`",
+            },
+            FactDoc { name: "login", class: "state", about: "of a single login: `oauth`, `api key` or `none here`" },
+            FactDoc { name: "profiles", class: "info", about: "of OpenClaw: how many profiles have an end" },
+            FactDoc { name: "endless", class: "info", about: "how many logins have no end, or tell none" },
+            FactDoc { name: "agents_left_out", class: "info", about: "of OpenClaw: agents that were not looked at" },
             FactDoc { name: "active", class: "info", about: "what introspection says" },
         ],
-        reasons: &[REASONS, FILE_REASONS, SECRET_REASONS, HTTP_REASONS, CONNECT_REASONS, LANE_REASONS],
+        reasons: &[
+            REASONS,
+            FILE_REASONS,
+            MISSING,
+            SQLITE_REASONS,
+            SECRET_REASONS,
+            HTTP_REASONS,
+            CONNECT_REASONS,
+            LANE_REASONS,
+        ],
         example: r#"[check.claude-login]
 kind = "token"
 file = "~/.claude/.credentials.json"
@@ -167,7 +205,10 @@ refresh_path = "$.claudeAiOauth.refreshToken"
         let deadline = remote::stop_at(cx);
         let none = Subject::none();
         let mut fetched = Fetched::default();
-        if let Some(at) = &settings.jwt {
+        if let Some(source) = settings.source {
+            let logins = logins(settings, source, cx, deadline).await?;
+            put_logins(settings, logins, cx.now.wall, &mut fetched);
+        } else if let Some(at) = &settings.jwt {
             let dates = read::jwt(cx.host.secret(at).await?.expose())?;
             put(settings, &none, dates, cx.now.wall, &mut fetched);
         } else if let Some(file) = &settings.file {
@@ -179,6 +220,11 @@ refresh_path = "$.claudeAiOauth.refreshToken"
         } else if let Some(day) = settings.issued {
             let dates = Dates { issued: Some(day.0), ..Dates::default() };
             put(settings, &none, dates, cx.now.wall, &mut fetched);
+        }
+        if let (Some(glob), Some(within)) = (&settings.used_path, settings.refresh_within) {
+            let path = cx.host.expand(glob.as_str());
+            let newest = cx.host.lane(glob.as_str(), deadline, move || used::newest(&path)).await??;
+            Uses::of(cx.memory.get(used::KEPT)?.as_deref()).put(newest, within, &mut fetched);
         }
         Ok(fetched)
     }
@@ -197,6 +243,7 @@ refresh_path = "$.claudeAiOauth.refreshToken"
 
 fn validate(settings: &Settings, report: &mut dyn FnMut(&str, String)) {
     let sources = [
+        ("source", settings.source.is_some()),
         ("jwt", settings.jwt.is_some()),
         ("file", settings.file.is_some()),
         ("introspect", settings.introspect.is_some()),
@@ -206,7 +253,7 @@ fn validate(settings: &Settings, report: &mut dyn FnMut(&str, String)) {
     match given.as_slice() {
         [] => report(
             "file",
-            "nothing says where the token is (one of `jwt`, `file`, `introspect` or `issued`)".to_owned(),
+            "nothing says where the token is (one of `source`, `jwt`, `file`, `introspect` or `issued`)".to_owned(),
         ),
         [_] => {}
         [first, others @ ..] => {
@@ -221,7 +268,8 @@ fn validate(settings: &Settings, report: &mut dyn FnMut(&str, String)) {
         ("jwt_path", settings.jwt_path.is_some(), "file"),
         ("issued_path", settings.issued_path.is_some(), "file"),
         ("refresh_path", settings.refresh_path.is_some(), "file"),
-        ("refresh_within", settings.refresh_within.is_some(), "refresh_path"),
+        ("path", settings.path.is_some(), "source"),
+        ("used_path", settings.used_path.is_some(), "refresh_within"),
         ("token", settings.token.is_some(), "introspect"),
         ("client_id", settings.client_id.is_some(), "introspect"),
         ("client_secret", settings.client_secret.is_some(), "client_id"),
@@ -230,7 +278,8 @@ fn validate(settings: &Settings, report: &mut dyn FnMut(&str, String)) {
     ];
     let has = |key: &str| match key {
         "file" => settings.file.is_some(),
-        "refresh_path" => settings.refresh_path.is_some(),
+        "source" => settings.source.is_some(),
+        "refresh_within" => settings.refresh_within.is_some(),
         "client_id" => settings.client_id.is_some(),
         _ => settings.introspect.is_some(),
     };
@@ -238,6 +287,12 @@ fn validate(settings: &Settings, report: &mut dyn FnMut(&str, String)) {
         if given && !has(to) {
             report(key, format!("`{key}` belongs to `{to}`, which is not there"));
         }
+    }
+    if settings.refresh_within.is_some() && settings.refresh_path.is_none() && settings.source.is_none() {
+        report("refresh_within", "`refresh_within` belongs to `refresh_path`, which is not there".to_owned());
+    }
+    if settings.path.as_deref().is_some_and(|path| !path.starts_with('/') && !path.starts_with("~/")) {
+        report("path", "expected a folder that begins with `/` or `~/`".to_owned());
     }
     let dated = settings.expiry_path.is_some()
         || settings.jwt_path.is_some()
@@ -269,6 +324,45 @@ fn validate(settings: &Settings, report: &mut dyn FnMut(&str, String)) {
             report("bearer", "`bearer` and `client_id` exclude each other".to_owned());
         }
     }
+}
+
+/// The logins that an agent keeps.
+async fn logins(settings: &Settings, source: Source, cx: &Cx, deadline: Instant) -> Result<Logins, Unread> {
+    let path = settings.path.as_deref();
+    let (file, read): (_, fn(Option<&Value>) -> Logins) = match source {
+        Source::Openclaw => {
+            let folder = homes::openclaw(&cx.host, path);
+            let about = folder.display().to_string();
+            return cx.host.lane(&about, deadline, move || stores::openclaw(&folder, deadline)).await?;
+        }
+        Source::ClaudeCode => {
+            let folder = homes::claude_code(&cx.host, path);
+            (folder.join(".credentials.json"), stores::claude_code)
+        }
+        Source::Codex => (homes::of(&cx.host, path, "CODEX_HOME", "~/.codex").join("auth.json"), stores::codex),
+    };
+    match document(cx, &file.to_string_lossy(), deadline).await {
+        Ok(document) => Ok(read(Some(&document))),
+        Err(unread) if unread.code.as_str() == "token_file_missing" => Ok(read(None)),
+        Err(unread) => Err(unread),
+    }
+}
+
+/// The facts of an agent's logins.
+fn put_logins(settings: &Settings, logins: Logins, now: Timestamp, fetched: &mut Fetched) {
+    let none = Subject::none();
+    match logins.login {
+        Some(login) => fetched.facts.state(&none, "login", login),
+        None => fetched.facts.info(&none, "profiles", logins.profiles.len()),
+    }
+    fetched.facts.info(&none, "endless", logins.endless);
+    if logins.agents_left_out > 0 {
+        fetched.facts.info(&none, "agents_left_out", logins.agents_left_out);
+    }
+    for (subject, dates) in logins.profiles {
+        put(settings, &subject, dates, now, fetched);
+    }
+    fetched.unread.extend(logins.unread);
 }
 
 /// Reads a credential file, a second time when the first found it half written.
@@ -349,11 +443,10 @@ fn scale(settings: &Settings, expires: Timestamp, left_s: i64, lifetime_s: Optio
     let warn_s = settings.warn_before.map(Dur::as_secs_f64);
     let warn_s = warn_s.unwrap_or_else(|| lifetime_s.map_or(WARN_UNKNOWN_S, |lifetime_s| WARN.of(lifetime_s)));
     let (warn, fail) = if has_refresh {
-        let late = settings.refresh_within.map(|within| Edge {
-            at: -within.as_secs_f64(),
-            code: "not_refreshed".into(),
-            settled: false,
-        });
+        // Where use is looked at, it is use that counts.
+        let by_time = settings.refresh_within.filter(|_| settings.used_path.is_none());
+        let late =
+            by_time.map(|within| Edge { at: -within.as_secs_f64(), code: "not_refreshed".into(), settled: false });
         (None, late)
     } else {
         (Some(expiry::settled(warn_s, "expires_soon")), Some(expiry::settled(0.0, "expired")))
@@ -427,7 +520,7 @@ fn put_introspected(settings: &Settings, answer: &Value, now: Timestamp, fetched
     let active = active
         .ok_or_else(|| Unread::target("introspection_failed", clean!("the endpoint's answer has no `active`")))?;
     fetched.facts.info(&none, "active", active);
-    let claim = |name: &str| answer.get(name).and_then(read::moment);
+    let claim = |name: &str| answer.get(name).and_then(moment);
     let dates = Dates { expires: claim("exp"), issued: claim("iat"), has_refresh: None };
     // An issuer that says "active" and no end has answered what was asked.
     if active && (dates.expires.is_some() || settings.lifetime.is_some() && dates.issued.is_some()) {

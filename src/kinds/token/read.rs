@@ -4,20 +4,18 @@ use std::borrow::Cow;
 use std::fmt;
 
 use base64::Engine as _;
-use jiff::civil::{Date, DateTime};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::Settings;
 use crate::clean;
 use crate::facts::Unread;
+use crate::kinds::moment::{from_text, moment};
 use crate::kinds::remote;
 
 /// Bytes of a token that is decoded.
 const MAX_JWT_BYTES: usize = 64 * 1024;
-/// Numbers above this are milliseconds: as seconds they would lie beyond the year 5138.
-const MILLIS_FROM: f64 = 1e11;
 
 /// What is known of one token.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,31 +24,6 @@ pub(super) struct Dates {
     pub issued: Option<Timestamp>,
     /// Whether there is a refresh token beside it; none when nobody said where one would be.
     pub has_refresh: Option<bool>,
-}
-
-/// A moment as systems write it: seconds or milliseconds since 1970 as a number or digits, RFC 3339, or a date (UTC).
-/// Zero and negative numbers mean nothing.
-pub(super) fn moment(value: &Value) -> Option<Timestamp> {
-    match value {
-        Value::Number(number) => from_number(number.as_f64()?),
-        Value::String(text) => from_text(text.trim()),
-        _ => None,
-    }
-}
-
-fn from_number(number: f64) -> Option<Timestamp> {
-    let secs = if number > MILLIS_FROM { number / 1_000.0 } else { number };
-    let since = SignedDuration::try_from_secs_f64(secs).ok()?;
-    if secs > 0.0 { Timestamp::from_duration(since).ok() } else { None }
-}
-
-fn from_text(text: &str) -> Option<Timestamp> {
-    let in_utc = |when: DateTime| when.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp());
-    text.parse::<Timestamp>()
-        .ok()
-        .or_else(|| text.parse::<f64>().ok().and_then(from_number))
-        .or_else(|| text.parse::<DateTime>().ok().and_then(in_utc))
-        .or_else(|| text.parse::<Date>().ok().and_then(|date| in_utc(date.at(0, 0, 0, 0))))
 }
 
 /// Decodes a JWT's dates without verifying it.
@@ -152,32 +125,7 @@ impl schemars::JsonSchema for Day {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    #[test]
-    fn moments_are_read_as_systems_write_them() {
-        let may = Some("2026-05-01T00:00:00Z".parse().unwrap());
-        for value in [
-            json!(1_777_593_600),
-            json!(1_777_593_600_000_i64),
-            json!(1_777_593_600.0),
-            json!("1777593600"),
-            json!("1777593600000"),
-            json!("2026-05-01T00:00:00Z"),
-            json!("2026-05-01T02:00:00+02:00"),
-            json!("2026-05-01T00:00:00"),
-            json!(" 2026-05-01 "),
-        ] {
-            assert_eq!(moment(&value), may, "{value}");
-        }
-        for value in
-            [json!(0), json!(-1), json!("soon"), json!(""), json!(null), json!([1]), json!(1e300), json!("NaN")]
-        {
-            assert_eq!(moment(&value), None, "{value}");
-        }
-    }
 
     fn token(payload: &str) -> String {
         let part = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);

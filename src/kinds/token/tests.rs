@@ -33,7 +33,7 @@ fn bad_settings_are_refused() {
         assert_eq!(problems(&parse(fine)), [], "{fine}");
     }
     for (toml, key, said) in [
-        ("", "file", "nothing says where the token is (one of `jwt`, `file`, `introspect` or `issued`)"),
+        ("", "file", "nothing says where the token is (one of `source`, `jwt`, `file`, `introspect` or `issued`)"),
         (
             "jwt = 'env:T'\nissued = 2026-01-01\nlifetime = '1d'",
             "issued",
@@ -275,3 +275,5 @@ async fn an_issuer_is_asked_as_a_client() {
         assert_eq!(fetch(&toml, Arc::clone(&with)).await.unwrap_err().code.as_str(), code);
     }
 }
+
+mod logins;
