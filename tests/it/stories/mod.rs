@@ -13,6 +13,7 @@ mod killed;
 mod nagios;
 mod nothing_looked;
 mod people;
+mod queues;
 mod secrets;
 mod silent_targets;
 mod standing_trouble;
