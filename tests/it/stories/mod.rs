@@ -20,6 +20,7 @@ mod nothing_looked;
 mod openclaw;
 mod people;
 mod rules;
+mod queues;
 mod secrets;
 mod silent_targets;
 mod spend;
