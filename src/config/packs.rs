@@ -29,8 +29,11 @@ pub enum Trace {
 /// Every pack, by name. One line a pack.
 pub static PACKS: &[Pack] = &[
     pack("chroma", include_str!("../../checks/chroma.toml"), CHROMA),
-    pack("claude-code", include_str!("../../checks/claude-code.toml"), CLAUDE_CODE).root("CLAUDE_CONFIG_DIR", "~/.claude"),
+    pack("claude-code", include_str!("../../checks/claude-code.toml"), CLAUDE_CODE)
+        .root("CLAUDE_CONFIG_DIR", "~/.claude"),
     pack("codex", include_str!("../../checks/codex.toml"), CODEX).root("CODEX_HOME", "~/.codex"),
+    pack("gpu-worker", include_str!("../../checks/gpu-worker.toml"), GPU_WORKER)
+        .root("GPU_WORKER_HOME", "~/gpu-worker"),
     pack("hermes", include_str!("../../checks/hermes.toml"), HERMES).root("HERMES_HOME", "~/.hermes"),
     pack("host", include_str!("../../checks/host.toml"), None),
     pack("langfuse", include_str!("../../checks/langfuse.toml"), ON_REQUEST),
@@ -54,6 +57,7 @@ const ON_REQUEST: Traces = Some(&[]);
 const CHROMA: Traces = Some(&[Trace::Program("chroma")]);
 const CLAUDE_CODE: Traces = Some(&[Trace::Path("~/.claude/projects"), Trace::Program("claude")]);
 const CODEX: Traces = Some(&[Trace::Path("~/.codex/sessions"), Trace::Program("codex")]);
+const GPU_WORKER: Traces = Some(&[Trace::Path("~/gpu-worker/queue.db"), Trace::Program("nvidia-smi")]);
 const HERMES: Traces = Some(&[Trace::Path("~/.hermes/state.db"), Trace::Program("hermes")]);
 const LITELLM: Traces = Some(&[Trace::Program("litellm")]);
 const LLAMACPP: Traces = Some(&[Trace::Program("llama-server")]);

@@ -1,8 +1,8 @@
 //! One file a story; each is what a user would see.
 
-mod audio_outputs;
 mod access;
 mod agents_at_home;
+mod audio_outputs;
 mod bad_input;
 mod certificates;
 mod dead_gateway;
@@ -12,6 +12,7 @@ mod flaky_target;
 mod flapping;
 mod full_disk;
 mod gpu;
+mod gpu_worker;
 mod job_outputs;
 mod killed;
 mod model_servers;
