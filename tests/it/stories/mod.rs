@@ -5,6 +5,7 @@ mod agents_at_home;
 mod audio_outputs;
 mod bad_input;
 mod certificates;
+mod cron_jobs;
 mod dead_gateway;
 mod drift;
 mod first_run;
