@@ -29,7 +29,8 @@ pub enum Trace {
 /// Every pack, by name. One line a pack.
 pub static PACKS: &[Pack] = &[
     pack("chroma", include_str!("../../checks/chroma.toml"), CHROMA),
-    pack("claude-code", include_str!("../../checks/claude-code.toml"), CLAUDE_CODE).root("CLAUDE_CONFIG_DIR", "~/.claude"),
+    pack("claude-code", include_str!("../../checks/claude-code.toml"), CLAUDE_CODE)
+        .root("CLAUDE_CONFIG_DIR", "~/.claude"),
     pack("codex", include_str!("../../checks/codex.toml"), CODEX).root("CODEX_HOME", "~/.codex"),
     pack("hermes", include_str!("../../checks/hermes.toml"), HERMES).root("HERMES_HOME", "~/.hermes"),
     pack("host", include_str!("../../checks/host.toml"), None),
@@ -42,6 +43,8 @@ pub static PACKS: &[Pack] = &[
     pack("openclaw", include_str!("../../checks/openclaw.toml"), OPENCLAW).root("OPENCLAW_STATE_DIR", "~/.openclaw"),
     pack("qdrant", include_str!("../../checks/qdrant.toml"), QDRANT),
     pack("redis", include_str!("../../checks/redis.toml"), REDIS),
+    // On request: most of what it reads takes root's rights, and its baseline wants a person who looks at it once.
+    pack("security", include_str!("../../checks/security.toml"), ON_REQUEST),
     pack("vllm", include_str!("../../checks/vllm.toml"), VLLM),
     pack("weaviate", include_str!("../../checks/weaviate.toml"), WEAVIATE),
 ];

@@ -85,7 +85,11 @@ const ROWS: &[(&str, &str, &str)] = &[
     ("queue", "postgres_url", "postgres_url = 'file:{path}'\nquery = 'SELECT 1'"),
     ("queue", "redis_url", "redis_url = 'file:{path}'\nkey = 'q'"),
     ("queue", "password", "redis = 'redis://127.0.0.1:{port}'\nkey = 'q'\npassword = 'file:{path}'"),
-    ("queue", "password", "postgres = 'postgres://me@127.0.0.1:{port}/x'\nquery = 'SELECT 1'\npassword = 'file:{path}'"),
+    (
+        "queue",
+        "password",
+        "postgres = 'postgres://me@127.0.0.1:{port}/x'\nquery = 'SELECT 1'\npassword = 'file:{path}'",
+    ),
     ("sqlite", "path", "path = '{path}'\nquery = 'SELECT count(*) AS n FROM sqlite_schema'"),
     ("sqlite", "path", "path = '{path}'\nquery = 'SELECT a FROM b'\nuser_version = 1"),
     (

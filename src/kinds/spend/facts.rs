@@ -190,7 +190,8 @@ fn share_words(all: &All, figures: &Figures) -> Clean {
 }
 
 fn rate_words(all: &All, figures: &Figures, mostly: &str) -> Clean {
-    let usual = figures.usual_rate.map_or_else(String::new, |usual| format!(", a usual busy hour costs {}", usd(usual)));
+    let usual =
+        figures.usual_rate.map_or_else(String::new, |usual| format!(", a usual busy hour costs {}", usd(usual)));
     let (rate, own) = (usd(figures.rate), usd(figures.today.usd()));
     clean!("{rate} an hour{usual}; {own} today{}{mostly}{}", since(figures), projection(all))
 }

@@ -168,7 +168,8 @@ fn the_tools_own_folders_are_found_by_their_variables() {
 }
 
 fn codex(cwd: &str, second: u32, used: f64) -> String {
-    let usage = json!({"input_tokens": 1_000_000, "cached_input_tokens": 0, "output_tokens": 0, "total_tokens": 1_000_000});
+    let usage =
+        json!({"input_tokens": 1_000_000, "cached_input_tokens": 0, "output_tokens": 0, "total_tokens": 1_000_000});
     let limit = json!({"primary": {"used_percent": used, "window_minutes": 300, "resets_at": at("2026-03-20T03:00:00Z").as_second()}});
     let mut text = format!("{}\n", json!({"timestamp": NOW, "type": "session_meta", "payload": {"cwd": cwd}}));
     text += &format!("{}\n", json!({"timestamp": NOW, "type": "turn_context", "payload": {"model": "gpt-5-codex"}}));
@@ -242,7 +243,8 @@ fn openclaws_databases_row_by_row() {
     let paid = |usd: f64| json!({"input": 9151, "output": 7, "cacheRead": 100, "cacheWrite": 0, "totalTokens": 9258, "cost": {"total": usd}});
     event(&db, "s1", 1, "e1", paid(0.5));
     event(&db, "s2", 1, "e2", paid(2.0));
-    db.execute_batch("INSERT INTO transcript_events VALUES ('s1', 8, '{broken \"usage\"', 1773972000000, NULL)").unwrap();
+    db.execute_batch("INSERT INTO transcript_events VALUES ('s1', 8, '{broken \"usage\"', 1773972000000, NULL)")
+        .unwrap();
     let seen = desk.look();
     assert_eq!(seen.codes(), Vec::<String>::new());
     near(seen.number("", "today_usd"), 2.5);
@@ -414,7 +416,10 @@ fn a_job_gone_wild_is_named_and_its_busy_twin_is_not() {
     // Beyond the limit there is nothing left to foresee.
     wild.add("logs/a.jsonl", &paid("2026-03-20T02:20:00Z", "nightly", 70.0));
     let seen = wild.next();
-    assert!(crossed(&seen)[0].starts_with(": over_limit: $108.00 spent today, 94 % of it by \"nightly\"; $100.00 is the limit"));
+    assert!(
+        crossed(&seen)[0]
+            .starts_with(": over_limit: $108.00 spent today, 94 % of it by \"nightly\"; $100.00 is the limit")
+    );
     assert_eq!(scale(&seen, "", "projected_usd").unwrap().warn, None);
     // The next day begins without it.
     wild.now = at("2026-03-21T00:05:00Z");
@@ -506,7 +511,10 @@ fn models_without_a_price_are_said_until_they_have_one() {
     );
     let mut priced = Desk::new(&format!("{source}\nprices = '{{home}}/prices.json'"));
     assert_eq!(priced.try_look().unwrap_err().code.as_str(), "prices_unreadable");
-    priced.add("prices.json", r#"{"models": {"ollama/*": {"input": 0, "output": 0}, "gpt-5-secret": {"input": 10, "output": 1}}}"#);
+    priced.add(
+        "prices.json",
+        r#"{"models": {"ollama/*": {"input": 0, "output": 0}, "gpt-5-secret": {"input": 10, "output": 1}}}"#,
+    );
     priced.add("logs/a.jsonl", &(line("gpt-5-secret") + &line("ollama/qwen3:32b")));
     let seen = priced.look();
     near(seen.number("", "today_usd"), 1.0);
@@ -560,7 +568,10 @@ fn what_lies_in_place_of_a_log() {
     let mut other = Desk::new(OWN);
     other.add("logs/a.jsonl", "{\"event\": \"started\"}\n{\"ts\": \"2026-03-20T02:00:00Z\"}\n");
     let seen = other.look();
-    assert_eq!((seen.codes(), seen.said()), (vec!["own: no_usage".to_owned()], "2 lines were read and none has the fields that `fields` names"));
+    assert_eq!(
+        (seen.codes(), seen.said()),
+        (vec!["own: no_usage".to_owned()], "2 lines were read and none has the fields that `fields` names")
+    );
     let mut garbage = Desk::new(OWN);
     garbage.add("logs/a.jsonl", &("nonsense\n".repeat(12) + &paid(NOW, "chat", 1.0)));
     assert_eq!(garbage.look().codes(), ["unreadable_lines"]);
@@ -613,22 +624,46 @@ fn where_time_runs_out_the_rest_is_said_and_read_later() {
 fn bad_settings_are_refused() {
     for (toml, said) in [
         ("sources = []", "sources: expected a source, like `{ kind = \"claude-code\" }`"),
-        ("sources = [{ kind = 'claude' }]", "unknown variant `claude`, expected one of `claude-code`, `codex`, `openclaw`, `hermes`, `litellm`, `jsonl`"),
-        ("sources = [{ kind = 'codex' }, { kind = 'codex' }]", "sources: two sources are called `codex` (give each a `name` of its own)"),
+        (
+            "sources = [{ kind = 'claude' }]",
+            "unknown variant `claude`, expected one of `claude-code`, `codex`, `openclaw`, `hermes`, `litellm`, `jsonl`",
+        ),
+        (
+            "sources = [{ kind = 'codex' }, { kind = 'codex' }]",
+            "sources: two sources are called `codex` (give each a `name` of its own)",
+        ),
         ("sources = [{ kind = 'codex', url = 'http://a' }]", "sources: `url` says nothing to a source of kind `codex`"),
-        ("sources = [{ kind = 'litellm' }]", "sources: a source of kind `litellm` needs a `url` like `http://127.0.0.1:4000`"),
+        (
+            "sources = [{ kind = 'litellm' }]",
+            "sources: a source of kind `litellm` needs a `url` like `http://127.0.0.1:4000`",
+        ),
         ("sources = [{ kind = 'jsonl', path = '/a' }]", "sources: a source of kind `jsonl` needs `path` and `fields`"),
         (
             "sources = [{ kind = 'jsonl', path = '/a', fields = { time = '$.t', input = '$.i' } }]",
             "sources: `fields` needs `cost`, or `model` and tokens (`input`, `output` …)",
         ),
-        ("sources = [{ kind = 'hermes', path = '/a/*' }]", "sources: a source of kind `hermes` needs the `path` of one folder, found wildcards"),
-        ("sources = [{ kind = 'codex', name = 'a b' }]", "sources: expected a `name` of letters, digits, `.`, `_` and `-`, at most 64"),
+        (
+            "sources = [{ kind = 'hermes', path = '/a/*' }]",
+            "sources: a source of kind `hermes` needs the `path` of one folder, found wildcards",
+        ),
+        (
+            "sources = [{ kind = 'codex', name = 'a b' }]",
+            "sources: expected a `name` of letters, digits, `.`, `_` and `-`, at most 64",
+        ),
         ("sources = [{ kind = 'codex' }]\ndaily_limit = 0", "daily_limit: expected more than $0"),
-        ("sources = [{ kind = 'codex' }]\nrate_warn = 1", "rate_warn: expected a number above 1, how many times the usual rate is too much"),
+        (
+            "sources = [{ kind = 'codex' }]\nrate_warn = 1",
+            "rate_warn: expected a number above 1, how many times the usual rate is too much",
+        ),
         ("sources = [{ kind = 'codex' }]\nshare_warn = 0", "share_warn: expected points above 0 and up to 100"),
-        ("sources = [{ kind = 'codex' }]\nquota = { warn = 99 }", "quota: expected percentages above 0 and up to 100, `warn` not above `fail`"),
-        ("sources = [{ kind = 'codex' }]\nprices = '/p/*.json'", "prices: expected the path of one file, found wildcards"),
+        (
+            "sources = [{ kind = 'codex' }]\nquota = { warn = 99 }",
+            "quota: expected percentages above 0 and up to 100, `warn` not above `fail`",
+        ),
+        (
+            "sources = [{ kind = 'codex' }]\nprices = '/p/*.json'",
+            "prices: expected the path of one file, found wildcards",
+        ),
     ] {
         assert_eq!(problems::<Spend>(toml), [said], "{toml}");
     }

@@ -39,8 +39,13 @@ fn work(lab: &Lab, at: Timestamp, calls: u64) {
                            "usage": {"input_tokens": 4, "output_tokens": output, "cache_read_input_tokens": 100_000}}})
     };
     let lines: Vec<Value> = (0..calls).flat_map(|n| [call(n, 5), call(n, 2_000)]).collect();
-    let project: String =
-        lab.path("src/shop").to_str().unwrap().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let project: String = lab
+        .path("src/shop")
+        .to_str()
+        .unwrap()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
     add(lab, &format!(".claude/projects/{project}/{}.jsonl", at.as_second()), &lines);
 }
 
@@ -107,7 +112,10 @@ fn a_job_gone_wild_at_two_is_found_in_the_cycle_after() {
     );
     assert_eq!(items[0]["action"], "see what the job is doing, and stop it if it loops");
     let all = items[1]["item"].as_str().unwrap();
-    assert!(all.contains("$37.20 spent today, 84 % of it by \"nightly-index\"; at the rate of the last hours"), "{all}");
+    assert!(
+        all.contains("$37.20 spent today, 84 % of it by \"nightly-index\"; at the rate of the last hours"),
+        "{all}"
+    );
     let heard = sink.heard();
     assert!(heard.len() == 1 && heard[0].contains("spend"), "{heard:?}");
     // The work's own file is new; of the job's only what was added is read.
