@@ -27,6 +27,7 @@ pub mod rule;
 pub mod spend;
 pub mod sqlite;
 pub mod system;
+pub mod systemd;
 pub mod tcp;
 #[cfg(test)]
 mod testing;
@@ -75,6 +76,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<spend::Spend>::NEW,
     &Entry::<sqlite::Sqlite>::NEW,
     &Entry::<system::System>::NEW,
+    &Entry::<systemd::Systemd>::NEW,
     &Entry::<tcp::Tcp>::NEW,
     &Entry::<tls::Tls>::NEW,
     &Entry::<token::Token>::NEW,

@@ -166,7 +166,7 @@ fn write(path: &Path, bytes: &[u8]) {
 }
 
 /// No memory, no job, no other check.
-struct Nothing;
+pub struct Nothing;
 
 impl Memory for Nothing {
     fn get(&self, _: &str) -> Result<Option<Vec<u8>>, Unread> {
@@ -238,7 +238,7 @@ impl Place {
     }
 }
 
-fn configured(kind: &str, toml: &str) -> Arc<dyn AnyCheck> {
+pub fn configured(kind: &str, toml: &str) -> Arc<dyn AnyCheck> {
     let table = DeTable::parse(toml).unwrap().into_inner();
     let value = ValueDeserializer::from(Spanned::new(0..0, DeValue::Table(table)));
     let mut problems = Vec::new();

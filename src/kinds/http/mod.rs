@@ -283,7 +283,7 @@ expect = 'json.ready == true'
             let (wanted, body) = (told::Wanted::from(settings), response.body.clone());
             let told =
                 cx.host.lane(&format!("answer of {}", cx.check), deadline, move || told::read(&body, &wanted)).await?;
-            fetched.remember.extend(told.put(cx, &mut fetched.facts)?);
+            told.put(cx, &mut fetched)?;
         }
         if wrong_with(settings, &fetched.facts).is_some() {
             return Ok(fetched);

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::{Http, Settings};
-use crate::facts::{Class, FactName, Facts, MAX_TEXT_BYTES, Subject, Unread, is_name};
-use crate::kinds::{Cx, Kind as _, remote};
+use crate::facts::{Class, FactName, MAX_TEXT_BYTES, Subject, Unread, is_name};
+use crate::kinds::{Cx, Fetched, Kind as _, remote};
 use crate::redact::Clean;
 
 /// The key under which is kept when the server started.
@@ -67,8 +67,9 @@ impl From<&Settings> for Wanted {
 }
 
 impl Told {
-    /// Adds the facts, and gives what to remember.
-    pub(super) fn put(self, cx: &Cx, facts: &mut Facts) -> Result<Option<(String, Option<Vec<u8>>)>, Unread> {
+    /// Adds the facts, and what to remember.
+    pub(super) fn put(self, cx: &Cx, fetched: &mut Fetched) -> Result<(), Unread> {
+        let facts = &mut fetched.facts;
         let none = Subject::none();
         for (name, value) in self.facts {
             let name = FactName::from(name);
@@ -85,12 +86,13 @@ impl Told {
                 Json::Null | Json::Array(_) | Json::Object(_) => {}
             }
         }
-        let Some(uptime_ms) = self.uptime_ms else { return Ok(None) };
+        let Some(uptime_ms) = self.uptime_ms else { return Ok(()) };
         let before = cx.memory.get(KEPT)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let kept = started(before, uptime_ms, cx.now.wall);
         facts.info(&none, "uptime_s", uptime_ms / 1_000);
         facts.state(&none, "started_at", kept.started);
-        Ok(Some((KEPT.to_owned(), serde_json::to_vec(&kept).ok())))
+        fetched.remember.push((KEPT.to_owned(), serde_json::to_vec(&kept).ok()));
+        Ok(())
     }
 }
 

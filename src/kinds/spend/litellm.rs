@@ -19,6 +19,7 @@ use crate::clean;
 use crate::facts::Unread;
 use crate::host::Host;
 use crate::host::http::Request;
+use crate::kinds::moment::from_text;
 use crate::redact::Secret;
 
 /// Bytes of an answer.
@@ -164,12 +165,7 @@ pub(super) fn read(kept: &mut Kept, ledger: &mut Ledger, source: &str, answer: &
 }
 
 fn at(row: &Row<'_>) -> Option<Timestamp> {
-    let text = row.start_time.as_deref()?;
-    // Some versions leave the zone out; it is UTC.
-    text.parse().ok().or_else(|| {
-        let civil: jiff::civil::DateTime = text.parse().ok()?;
-        civil.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
-    })
+    from_text(row.start_time.as_deref()?.trim())
 }
 
 fn take(kept: &mut Kept, ledger: &mut Ledger, source: &str, at: Timestamp, row: &Row<'_>) -> Result<bool, Unread> {

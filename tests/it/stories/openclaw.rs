@@ -217,7 +217,7 @@ fn jobs_are_judged_by_their_own_schedules() {
     let auto = json!({"autoDisabled": {"reason": "consecutive-failures"}, "consecutiveErrors": 10, "lastError": exit});
     let claw = Claw::new();
     let none = Value::Null;
-    let twins: Vec<(&str, &'static str, Value, Value, Option<(&str, String)>)> = vec![
+    let twins = vec![
         (
             "three failures",
             "mail digest",

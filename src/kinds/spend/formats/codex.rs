@@ -8,7 +8,8 @@ use memchr::memmem;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{News, Quota, moment};
+use super::{News, Quota};
+use crate::kinds::moment::moment;
 use crate::kinds::spend::ledger::{Call, CallKey, hash};
 use crate::kinds::spend::prices::Tokens;
 
