@@ -1,6 +1,7 @@
 //! What can be looked at. A kind is one file (or folder) that carries its settings, its `fetch`, its pure `assess`,
 //! its documentation and its tests; it stands in [`KINDS`] with one line.
 
+pub mod access;
 mod api;
 pub mod baseline;
 pub mod command;
@@ -18,8 +19,12 @@ mod moment;
 pub mod output;
 pub mod process;
 pub mod pulsecheck;
+pub mod queue;
 mod remote;
+mod rows;
 pub mod rule;
+pub mod spend;
+pub mod sqlite;
 pub mod system;
 pub mod tcp;
 #[cfg(test)]
@@ -52,6 +57,7 @@ use crate::redact::Clean;
 
 /// Every kind this build knows, by name. One line a kind.
 pub static KINDS: &[&dyn AnyKind] = &[
+    &Entry::<access::Access>::NEW,
     &Entry::<baseline::Baseline>::NEW,
     &Entry::<command::Command>::NEW,
     &Entry::<files::Files>::NEW,
@@ -62,7 +68,10 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<model_server::ModelServer>::NEW,
     &Entry::<output::Output>::NEW,
     &Entry::<process::Process>::NEW,
+    &Entry::<queue::Queue>::NEW,
     &Entry::<rule::Rule>::NEW,
+    &Entry::<spend::Spend>::NEW,
+    &Entry::<sqlite::Sqlite>::NEW,
     &Entry::<system::System>::NEW,
     &Entry::<tcp::Tcp>::NEW,
     &Entry::<tls::Tls>::NEW,

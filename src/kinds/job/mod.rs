@@ -403,7 +403,7 @@ fn validate_source(settings: &Settings, report: &mut dyn FnMut(&str, String)) {
 }
 
 /// The zone that this machine's schedulers go by.
-fn zone(host: &Host) -> TimeZone {
+pub(super) fn zone(host: &Host) -> TimeZone {
     let named = host.var("TZ").and_then(|zone| zone.to_str()).and_then(|zone| TimeZone::get(zone).ok());
     named.or_else(|| TimeZone::try_system().ok()).unwrap_or(TimeZone::UTC)
 }
