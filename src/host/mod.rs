@@ -1,6 +1,7 @@
 //! The one room for what must be injectable and bounded: clients, roots, processes, names, spawn, files, lanes.
 
 pub mod accounts;
+mod bounded;
 pub mod env;
 pub mod files;
 pub mod http;
@@ -11,8 +12,10 @@ pub mod net;
 pub mod nvml;
 pub mod postgres;
 pub mod procs;
+pub mod redis;
 pub mod roots;
 mod secrets;
+mod secure;
 pub mod spawn;
 pub mod sqlite;
 pub mod statefs;

@@ -40,17 +40,13 @@ impl Host {
 
 #[cfg(feature = "postgres")]
 mod asked {
-    use std::io;
-    use std::path::{Path, PathBuf};
-    use std::pin::{Pin, pin};
-    use std::sync::Arc;
-    use std::task::{Context, Poll};
+    use std::path::PathBuf;
+    use std::pin::pin;
     use std::time::Duration;
 
     use futures_util::TryStreamExt as _;
-    use rustls::crypto::aws_lc_rs;
-    use rustls::{ClientConfig, RootCertStore};
-    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+    use rustls::ClientConfig;
+    use tokio::io::{AsyncRead, AsyncWrite};
     use tokio::net::UnixStream;
     use tokio::time::{Instant, timeout_at};
     use tokio_postgres::config::{Host as Place, SslMode};
@@ -62,6 +58,7 @@ mod asked {
     use super::Rows;
     use crate::clean;
     use crate::facts::Unread;
+    use crate::host::bounded::{Bounded, TOO_MUCH};
     use crate::host::{Host, net};
     use crate::redact::{Clean, Secret};
 
@@ -171,22 +168,12 @@ mod asked {
     }
 
     async fn client_config(host: &Host, tls: &Tls, place: &Clean, deadline: Instant) -> Result<ClientConfig, Unread> {
-        let mut roots = RootCertStore::clone(&host.roots(deadline).await?.store);
-        if let Some(path) = &tls.extra_roots {
-            let path: &Path = &host.expand(&path.to_string_lossy());
-            let found = host.certificates(path, deadline).await;
-            // What can't be trusted with may as well not be there; a lane's trouble is another.
-            let found = found.map_err(|unread| match unread.code.as_str() {
-                "roots_unreadable" => Unread::blind("postgres_url", clean!("`sslrootcert`: {}", unread.said)),
-                _ => unread,
-            })?;
-            roots.add_parsable_certificates(found);
-        }
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let builder =
-            builder.map_err(|error| Unread::target("postgres_tls_failed", clean!("no TLS to {place}: {error}")))?;
-        Ok(builder.with_root_certificates(roots).with_no_client_auth())
+        let extra = tls.extra_roots.as_ref().map(|path| host.expand(&path.to_string_lossy()));
+        host.verified_tls(extra.as_deref(), deadline).await.map_err(|unread| match unread.code.as_str() {
+            "roots_unreadable" => Unread::blind("postgres_url", clean!("`sslrootcert`: {}", unread.said)),
+            "client_failed" => Unread::target("postgres_tls_failed", clean!("no TLS to {place}: {}", unread.said)),
+            _ => unread,
+        })
     }
 
     struct Question<'a> {
@@ -203,7 +190,7 @@ mod asked {
             T: TlsConnect<Bounded<S>>,
         {
             let place = &to.place;
-            let stream = Bounded { stream, left: MAX_BYTES };
+            let stream = Bounded::new(stream, MAX_BYTES);
             let login = timeout_at(self.deadline, to.config.connect_raw(stream, tls)).await;
             let (client, connection) = login.map_err(|_| late(place))?.map_err(|error| failed(place, &error))?;
             let mut connection = pin!(connection);
@@ -316,38 +303,5 @@ mod asked {
             source = error.source();
         }
         said
-    }
-
-    const TOO_MUCH: &str = "more than is read";
-
-    /// A stream that breaks when more comes than is read.
-    pub(super) struct Bounded<S> {
-        stream: S,
-        left: usize,
-    }
-
-    impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
-        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-            let before = buf.filled().len();
-            let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-            let came = buf.filled().len().saturating_sub(before);
-            match self.left.checked_sub(came) {
-                Some(left) => self.left = left,
-                None => return Poll::Ready(Err(io::Error::other(TOO_MUCH))),
-            }
-            polled
-        }
-    }
-
-    impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
-        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-            Pin::new(&mut self.stream).poll_write(cx, buf)
-        }
-        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.stream).poll_flush(cx)
-        }
-        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.stream).poll_shutdown(cx)
-        }
     }
 }

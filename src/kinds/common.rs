@@ -118,6 +118,21 @@ pub const POSTGRES_REASONS: &[ReasonDoc] = &[
     blind("not_in_this_build", "this build has no PostgreSQL", "use a build with the feature `postgres`"),
 ];
 
+/// From [`Host::redis`](crate::host::Host::redis), beside [`CONNECT_REASONS`] and [`LANE_REASONS`].
+pub const REDIS_REASONS: &[ReasonDoc] = &[
+    target("redis_loading", "Redis has just started and reads its data in", "wait until Redis has read its data"),
+    target("redis_not_ready", "Redis is busy with a script, or its cluster or master is down", "see Redis's log"),
+    target("redis_broken", "the connection broke, or what answered is no Redis", "see Redis's log"),
+    target("redis_tls_failed", "no trusted TLS connection came about", "check the certificate"),
+    blind("redis_login_refused", "Redis wants a password, or another one", "correct the user or the password"),
+    blind(
+        "redis_query_refused",
+        "Redis refuses a command, or its answer is too large",
+        "see what the user may do, and whether it is the right node",
+    ),
+    blind("redis_url", "the URL can't be used", "correct the `redis://` URL"),
+];
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -136,6 +151,7 @@ mod tests {
             SECRET_REASONS,
             SQLITE_REASONS,
             POSTGRES_REASONS,
+            REDIS_REASONS,
         ];
         let mut seen = BTreeSet::new();
         for reason in groups.into_iter().flatten() {

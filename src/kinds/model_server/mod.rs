@@ -507,7 +507,10 @@ fn put_work(settings: &Settings, work: Work, cx: &Cx, fetched: &mut Fetched) -> 
     let scale = Scale {
         unit: Unit::Seconds,
         fail: Some(Edge { at, code: "stuck".into(), settled: true }),
-        says: clean!("no token for {} while requests are there ({running} running, {waiting} waiting)", span(stalled_s)),
+        says: clean!(
+            "no token for {} while requests are there ({running} running, {waiting} waiting)",
+            span(stalled_s)
+        ),
         ..Scale::plain(Unit::Seconds)
     };
     fetched.facts.gauge(&none, "stalled_s", stalled_s, scale);
