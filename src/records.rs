@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{CheckName, Facts, Subject};
+use crate::facts::{CheckName, Code, Facts, Subject};
 use crate::redact::Clean;
 
 /// One execution of a scheduled command.
@@ -122,6 +122,8 @@ pub struct CheckView {
     pub at: Timestamp,
     /// The outcome of each subject; the empty subject is the check itself.
     pub outcomes: BTreeMap<Subject, OutcomeWord>,
+    /// Why a subject does not pass, the gravest first; what passes is not among them.
+    pub reasons: BTreeMap<Subject, Vec<Code>>,
     /// What it read.
     pub facts: Facts,
 }

@@ -1,5 +1,6 @@
 //! The command line: what was asked, who does it, and with which exit status it ends.
 
+mod baseline;
 mod exec;
 mod explain;
 mod history;
@@ -93,6 +94,8 @@ enum Command {
     Ack(people::AckArgs),
     /// Hold notices back for a while.
     Silence(people::SilenceArgs),
+    /// Show, compare or accept what checks are compared with: keys, ports, packages, files.
+    Baseline(baseline::Args),
     /// Try a channel.
     Notify(notify::Args),
     /// Run a job and record how it went.
@@ -164,7 +167,7 @@ pub fn main() -> ExitCode {
         return Exit::Done.into();
     }
     let clock = clock(&env);
-    let paths = Paths::discover(&env);
+    let paths = paths(&env);
     let host = Arc::new(Host::new(clock, env, paths));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -194,6 +197,7 @@ async fn dispatch(command: Command, mut session: Session) -> Exit {
         Command::Explain(args) => explain::run(&args, &mut session),
         Command::Ack(args) => people::ack(&args, &mut session),
         Command::Silence(args) => people::silence(&args, &mut session),
+        Command::Baseline(args) => baseline::run(&args, &mut session),
         Command::Notify(args) => notify::run(args, &mut session).await,
         Command::Exec(args) => exec::run(args, &mut session).await,
         Command::Schema(args) => schema::run(&args, &mut session),
@@ -224,6 +228,13 @@ fn usage(said: &clap::Error, out: &mut Out) -> Exit {
 fn clock(env: &BTreeMap<OsString, OsString>) -> Clock {
     let told = env.get(std::ffi::OsStr::new("PULSECHECK_TEST_NOW")).filter(|_| cfg!(debug_assertions));
     told.and_then(|told| told.to_str()?.parse().ok()).map_or_else(Clock::machine, Clock::starting_at)
+}
+
+/// Where things are; in debug builds a test can have another `/proc`, `/etc` and `/var`.
+fn paths(env: &BTreeMap<OsString, OsString>) -> Paths {
+    let paths = Paths::discover(env);
+    let told = env.get(std::ffi::OsStr::new("PULSECHECK_TEST_ROOT")).filter(|_| cfg!(debug_assertions));
+    told.map_or_else(|| paths.clone(), |root| Paths { proc: PathBuf::from(root).join("proc"), ..paths.clone() })
 }
 
 /// Who gave a command: user, terminal and parent command. The watched agent often runs as the same user, so a name alone

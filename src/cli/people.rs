@@ -55,12 +55,12 @@ fn covers(what: &str) -> Result<Covers, Failure> {
     ))
 }
 
-fn store(session: &Session) -> Result<Store, Failure> {
+pub(super) fn store(session: &Session) -> Result<Store, Failure> {
     let Opened { store, .. } = Store::open(&session.host.paths.state, session.host.now().wall)?;
     Ok(store)
 }
 
-fn actor(session: &Session, why: &str) -> Actor {
+pub(super) fn actor(session: &Session, why: &str) -> Actor {
     Actor { by: who(&session.host), why: Clean::line(why, 300) }
 }
 

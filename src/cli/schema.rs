@@ -25,6 +25,8 @@ enum Of {
     History,
     /// What `explain --json` prints.
     Explain,
+    /// What `baseline show --json` prints.
+    Baseline,
 }
 
 /// Prints it.
@@ -37,6 +39,7 @@ pub fn run(args: &Args, session: &mut Session) -> Result<Exit, Failure> {
         Of::Status => super::status::SCHEMA.to_owned(),
         Of::History => super::history::SCHEMA.to_owned(),
         Of::Explain => super::explain::SCHEMA.to_owned(),
+        Of::Baseline => super::baseline::SCHEMA.to_owned(),
     };
     session.out.bytes(text.as_bytes());
     Ok(Exit::Done)

@@ -28,6 +28,8 @@ const GRACE: Duration = Duration::from_millis(100);
 /// Looks at the same time: twice the connections that there are at most. A check's own time begins with its look, so those
 /// beyond wait outside it, and hold no memory meanwhile.
 const AT_ONCE: usize = 1_024;
+/// Turns that there are, one after the other: a rule over a rule over a condition has the fifth.
+const MOST_WAVES: usize = 8;
 /// Subjects of a check that are told apart; the rest is one.
 const MAX_SUBJECTS: usize = 200;
 
@@ -90,11 +92,8 @@ pub async fn look(from: &Look<'_>) -> Looked {
     let begun = Instant::now();
     let (due, rest): (Vec<&Check>, Vec<&Check>) = from.checks.values().partition(|check| from.is_due(check));
     looked.not_due = rest.len();
-    let wave = |check: &&Check| match (check.kind.after_others(), &check.when) {
-        (true, _) => 2,
-        (false, Some(_)) => 1,
-        (false, None) => 0,
-    };
+    let waves = waves(from.checks);
+    let wave = |check: &&Check| waves.get(&check.name).copied().unwrap_or(0);
     // What all checks saw is put together only where somebody looks at it.
     let viewed = due.iter().any(|check| wave(check) > 0);
     let mut views: BTreeMap<CheckName, CheckView> = from
@@ -105,7 +104,7 @@ pub async fn look(from: &Look<'_>) -> Looked {
         .collect();
     let total = due.len();
     let mut done = 0;
-    for number in 0..3 {
+    for number in 0..=MOST_WAVES {
         let checks: Vec<&Check> = due.iter().copied().filter(|check| wave(check) == number).collect();
         if checks.is_empty() {
             continue;
@@ -143,6 +142,42 @@ pub async fn look(from: &Look<'_>) -> Looked {
     looked.seen.sort_by(|a, b| a.check.cmp(&b.check));
     looked.took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     looked
+}
+
+/// The checks that a check reads.
+fn reads(check: &Check) -> BTreeSet<CheckName> {
+    let conditions = check.when.iter().flat_map(Expr::checks_read);
+    let own = check.check.checks_read().into_iter().map(|(_, name)| name);
+    conditions.chain(own).filter_map(|name| CheckName::try_from(name.as_str()).ok()).collect()
+}
+
+/// The checks that don't stand alone, and when their turn is: after all that stand alone, and after what they read. Those
+/// that read each other in a circle see what the others saw the last time.
+fn waves(checks: &BTreeMap<CheckName, Check>) -> BTreeMap<&CheckName, usize> {
+    let mut waves: BTreeMap<&CheckName, usize> = checks
+        .iter()
+        .filter_map(|(name, check)| match (check.kind.after_others(), &check.when) {
+            (true, _) => Some((name, 2)),
+            (false, Some(_)) => Some((name, 1)),
+            (false, None) => None,
+        })
+        .collect();
+    let reads: Vec<(&CheckName, BTreeSet<CheckName>)> =
+        waves.keys().filter_map(|name| Some((*name, reads(checks.get(*name)?)))).collect();
+    for _ in 0..MOST_WAVES {
+        let mut moved = false;
+        for (name, reads) in &reads {
+            let after = reads.iter().filter_map(|read| waves.get(read)).max().map_or(0, |wave| wave + 1);
+            if let Some(wave) = waves.get_mut(name).filter(|wave| **wave < after.min(MOST_WAVES)) {
+                *wave = after.min(MOST_WAVES);
+                moved = true;
+            }
+        }
+        if !moved {
+            break;
+        }
+    }
+    waves
 }
 
 enum One {

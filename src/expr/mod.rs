@@ -16,7 +16,7 @@ use std::sync::{Arc, LazyLock};
 
 use cel::Env;
 
-use crate::facts::{CheckName, Fact, FactName, Subject, Value};
+use crate::facts::{CheckName, Code, Fact, FactName, Subject, Value};
 use crate::records::CheckView;
 use crate::redact::Clean;
 use compile::Compiled;
@@ -226,25 +226,33 @@ impl From<&Value> for Val {
 }
 
 /// What `checks` is in conditions and rules: `checks["NAME"]` has `outcome` (`pass`, `warn`, `fail`, `unknown`), `age_s`,
-/// `facts` (of the check itself) and `subjects`, a map of subject to `outcome` and `facts`. The check's `outcome` is the
-/// worst of its subjects'.
+/// `reasons` (the codes why it does not pass), `facts` (of the check itself) and `subjects`, a map of subject to `outcome`,
+/// `reasons` and `facts`. The check's `outcome` is the worst of its subjects', its `reasons` are those of all of them.
 #[must_use]
 pub fn checks_val(checks: &BTreeMap<CheckName, CheckView>, now: jiff::Timestamp) -> Val {
     let map = |entries: Vec<(&str, Val)>| Val::Map(entries.into_iter().map(|(k, v)| (k.to_owned(), v)).collect());
     let facts = |of: &mut dyn Iterator<Item = (&FactName, &Fact)>| {
         Val::Map(of.map(|(name, fact)| (name.as_str().to_owned(), Val::from(&fact.value))).collect())
     };
+    let reasons = |of: &mut dyn Iterator<Item = &Vec<Code>>| {
+        let codes: BTreeSet<&str> = of.flatten().map(Code::as_str).collect();
+        Val::List(codes.into_iter().map(|code| Val::Text(code.to_owned())).collect())
+    };
     let view = |view: &CheckView| {
         let named: BTreeSet<Subject> = view.facts.subjects().into_iter().chain(view.outcomes.keys().cloned()).collect();
         let subjects = named.iter().filter(|subject| !subject.is_none()).map(|subject| {
             // A subject with facts and no word about it has nothing against it.
             let outcome = view.outcomes.get(subject).map_or("pass", |outcome| outcome.as_str());
-            let entries =
-                vec![("outcome", Val::Text(outcome.to_owned())), ("facts", facts(&mut view.facts.of(subject)))];
+            let entries = vec![
+                ("outcome", Val::Text(outcome.to_owned())),
+                ("reasons", reasons(&mut view.reasons.get(subject).into_iter())),
+                ("facts", facts(&mut view.facts.of(subject))),
+            ];
             (subject.as_str().to_owned(), map(entries))
         });
         map(vec![
             ("outcome", Val::Text(view.worst().as_str().to_owned())),
+            ("reasons", reasons(&mut view.reasons.values())),
             ("age_s", Val::Int(now.duration_since(view.at).as_secs())),
             ("facts", facts(&mut view.facts.of(&Subject::none()))),
             ("subjects", Val::Map(subjects.collect())),
@@ -514,7 +522,12 @@ mod tests {
         facts.info(&Subject::none(), "since", at);
         let outcomes =
             BTreeMap::from([(Subject::none(), OutcomeWord::Pass), (Subject::new("gpu0"), OutcomeWord::Fail)]);
-        let view = CheckView { check: name.clone(), at, outcomes, facts };
+        let codes = |codes: &[&'static str]| codes.iter().copied().map(Code::from).collect();
+        let reasons = BTreeMap::from([
+            (Subject::new("gpu0"), codes(&["vram_out", "hot"])),
+            (Subject::new("gpu1"), codes(&["hot"])),
+        ]);
+        let view = CheckView { check: name.clone(), at, outcomes, reasons, facts };
         let now = at + jiff::SignedDuration::from_secs(90);
         let vars = BTreeMap::from([("checks", checks_val(&BTreeMap::from([(name, view)]), now))]);
         for source in [
@@ -525,6 +538,8 @@ mod tests {
             "checks.gpu.subjects.gpu0.outcome == 'fail' && checks.gpu.subjects.gpu1.outcome == 'pass'",
             "checks.gpu.subjects.exists(s, checks.gpu.subjects[s].facts.busy_percent > 90)",
             "size(checks.gpu.subjects) == 2",
+            "checks.gpu.reasons == ['hot', 'vram_out'] && 'hot' in checks.gpu.subjects.gpu1.reasons",
+            "checks.gpu.subjects.exists(s, 'vram_out' in checks.gpu.subjects[s].reasons)",
         ] {
             assert_eq!(Expr::<Here>::compile(source).unwrap().holds(&vars), Ok(true), "{source}");
         }

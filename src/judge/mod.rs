@@ -629,10 +629,20 @@ fn own_network(mut seen: Vec<Observation>, now: Timestamp) -> Vec<Observation> {
 /// A check's standing as conditions and rules see it.
 #[must_use]
 pub fn view(standing: &Standing) -> CheckView {
+    let reasons = standing.marks.iter().filter_map(|(subject, mark)| {
+        let leading = mark.outcome.code.clone()?;
+        // What counters said then needs the look before that one; where they led, they are the mark's.
+        let mut codes = codes(reason::look(&standing.last, subject, Some(mark), None));
+        if !codes.contains(&leading) {
+            codes.insert(0, leading);
+        }
+        Some((subject.clone(), codes))
+    });
     CheckView {
         check: standing.last.check.clone(),
         at: standing.last.at,
         outcomes: standing.marks.iter().map(|(subject, mark)| (subject.clone(), mark.outcome.word.plain())).collect(),
+        reasons: reasons.collect(),
         facts: standing.last.facts.clone(),
     }
 }
@@ -641,13 +651,27 @@ pub fn view(standing: &Standing) -> CheckView {
 #[must_use]
 pub fn view_of(observation: &Observation, standing: Option<&Standing>) -> CheckView {
     let earlier = standing.map(|standing| (standing.read, &standing.last.facts));
-    let outcomes = reason::subjects(observation)
-        .into_iter()
-        .map(|subject| {
-            let mark = standing.and_then(|standing| standing.mark(&subject));
-            let word = reason::look(observation, &subject, mark, earlier).word();
-            (subject, word.plain())
-        })
-        .collect();
-    CheckView { check: observation.check.clone(), at: observation.at, outcomes, facts: observation.facts.clone() }
+    let (mut outcomes, mut reasons) = (BTreeMap::new(), BTreeMap::new());
+    for subject in reason::subjects(observation) {
+        let mark = standing.and_then(|standing| standing.mark(&subject));
+        let seen = reason::look(observation, &subject, mark, earlier);
+        outcomes.insert(subject.clone(), seen.word().plain());
+        let codes = codes(seen);
+        if !codes.is_empty() {
+            reasons.insert(subject, codes);
+        }
+    }
+    let facts = observation.facts.clone();
+    CheckView { check: observation.check.clone(), at: observation.at, outcomes, reasons, facts }
+}
+
+/// The codes of the reasons, each once, the gravest first.
+fn codes(seen: reason::Seen) -> Vec<Code> {
+    let mut codes: Vec<Code> = Vec::new();
+    for reason in seen.reasons {
+        if !codes.contains(&reason.code) {
+            codes.push(reason.code);
+        }
+    }
+    codes
 }

@@ -1,7 +1,9 @@
 //! What can be looked at. A kind is one file (or folder) that carries its settings, its `fetch`, its pure `assess`,
 //! its documentation and its tests; it stands in [`KINDS`] with one line.
 
+pub mod access;
 mod api;
+pub mod api_auth;
 pub mod baseline;
 pub mod command;
 pub mod common;
@@ -22,8 +24,10 @@ pub mod queue;
 mod remote;
 mod rows;
 pub mod rule;
+pub mod spend;
 pub mod sqlite;
 pub mod system;
+pub mod systemd;
 pub mod tcp;
 #[cfg(test)]
 mod testing;
@@ -55,6 +59,8 @@ use crate::redact::Clean;
 
 /// Every kind this build knows, by name. One line a kind.
 pub static KINDS: &[&dyn AnyKind] = &[
+    &Entry::<access::Access>::NEW,
+    &Entry::<api_auth::ApiAuth>::NEW,
     &Entry::<baseline::Baseline>::NEW,
     &Entry::<command::Command>::NEW,
     &Entry::<files::Files>::NEW,
@@ -67,8 +73,10 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<process::Process>::NEW,
     &Entry::<queue::Queue>::NEW,
     &Entry::<rule::Rule>::NEW,
+    &Entry::<spend::Spend>::NEW,
     &Entry::<sqlite::Sqlite>::NEW,
     &Entry::<system::System>::NEW,
+    &Entry::<systemd::Systemd>::NEW,
     &Entry::<tcp::Tcp>::NEW,
     &Entry::<tls::Tls>::NEW,
     &Entry::<token::Token>::NEW,

@@ -15,7 +15,8 @@ use crate::facts::{Blame, CheckName, Facts, Finding, Subject, Unread, Weight};
 use crate::records::CheckView;
 use crate::redact::Clean;
 
-/// What rules and conditions may use: `checks` (by name: `outcome`, `age_s`, `facts`, `subjects`) and `now`.
+/// What rules and conditions may use: `checks` (by name: `outcome`, `reasons`, `age_s`, `facts`,
+/// `subjects`) and `now`.
 #[derive(Debug, Clone, Copy)]
 pub struct RulePlace;
 impl Place for RulePlace {
@@ -72,7 +73,8 @@ impl Kind for Rule {
     const DOC: KindDoc = KindDoc {
         name: "rule",
         about: "A verdict of your own over what other checks saw in this cycle, or last where they weren't due: true means \
-                trouble. `age_s` of a check tells how old its facts are.",
+                trouble. `reasons` of a check are the codes why it does not pass, `age_s` tells how old its facts are. Rules over \
+                rules see what those came to in this cycle.",
         subjects: "",
         facts: &[FactDoc { name: "holds", class: "info", about: "whether the expression is true" }],
         reasons: &[
@@ -171,6 +173,7 @@ mod tests {
             check: CheckName::try_from(name).unwrap(),
             at: at(1_000),
             outcomes: [(Subject::none(), outcome)].into(),
+            reasons: [(Subject::none(), vec!["not_running".into()])].into(),
             facts,
         };
         views(vec![view("gpu", facts, OutcomeWord::Pass), view("worker", Facts::new(), OutcomeWord::Unknown)]).checks()
@@ -199,6 +202,7 @@ mod tests {
             ),
             (busy, "weight = 'warn'\nsettled = true", "rule_warns Warn true the GPU is busy for nothing"),
             (&*format!("!({busy})"), "", ""),
+            ("\"not_running\" in checks[\"worker\"].reasons", "", "rule_fails Fail false the GPU is busy for nothing"),
             ("checks[\"worker\"].age_s > 30.0", "", "rule_fails Fail false the GPU is busy for nothing"),
             ("checks[\"gone\"].outcome == \"fail\"", "", "? not_observed"),
             ("checks[\"gpu\"].facts.temperature > 90.0", "", "? expression_error"),

@@ -113,12 +113,15 @@ pub(super) async fn web(status: &str, content_type: &str, body: &str) -> (u16, A
     (port, got)
 }
 
+/// What a path answers: status, content type, body.
+type Route = (u16, &'static str, String);
+
 /// A web server on loopback with an answer for each path, which a test may change while it runs. It has a thread of its
 /// own, so that it outlives the runtime of a look.
 #[derive(Clone)]
 pub(super) struct Site {
     port: u16,
-    routes: Arc<Mutex<BTreeMap<String, (u16, &'static str, String)>>>,
+    routes: Arc<Mutex<BTreeMap<String, Route>>>,
     got: Arc<Mutex<Vec<String>>>,
 }
 

@@ -134,6 +134,16 @@ pub fn follow(
     Ok(Followed { mark, course, bytes: reading.bytes, lines: reading.lines, too_long: reading.too_long, left })
 }
 
+/// Whether a path is what a rotation made of a log: it has the log's name and a number, a date or `.old` behind it, packed
+/// or not. Who follows the log reads what is in it already.
+#[must_use]
+pub fn is_rotated(path: &Path, log: &Path) -> bool {
+    let Some(rest) = path.as_os_str().as_bytes().strip_prefix(log.as_os_str().as_bytes()) else { return false };
+    let packed = [".gz", ".xz", ".zst", ".bz2"].iter().find_map(|ending| rest.strip_suffix(ending.as_bytes()));
+    let bare = packed.unwrap_or(rest);
+    (packed.is_some() && bare.is_empty()) || bare == b".old" || suffix(bare) != Suffix::Other
+}
+
 /// One of the files that are read, from where on, and how much of it was there.
 struct Part {
     file: File,
@@ -624,6 +634,26 @@ mod tests {
         let inode = log.mark.clone().unwrap().inode;
         log.mark = log.mark.map(|mark| Mark { offset: 2, head: "other".into(), inode, ..mark });
         assert_eq!(log.look().course, Course::Truncated);
+    }
+
+    #[test]
+    fn a_rotations_names() {
+        for (name, is) in [
+            ("log.1", true),
+            ("log.12.gz", true),
+            ("log-20260314", true),
+            ("log-20260314.zst", true),
+            ("log.2026-03-14_07", true),
+            ("log.old", true),
+            ("log.gz", true),
+            ("log", false),
+            ("log.err", false),
+            ("logger", false),
+            ("log1", false),
+            ("other.1", false),
+        ] {
+            assert_eq!(is_rotated(Path::new("/a").join(name).as_path(), Path::new("/a/log")), is, "{name}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Bounded readers of files and bodies that somebody else wrote. Each one blocks (call it on a lane), has limits in bytes,
 //! rows and depth, and says what it cut; none trusts a size, an encoding or an end of line.
 
+pub mod audio;
 pub mod csv;
 pub mod follow;
 pub mod json;

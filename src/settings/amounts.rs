@@ -136,7 +136,7 @@ impl schemars::JsonSchema for Size {
     }
 }
 
-/// US dollars: a finite number that is not negative.
+/// US dollars: a finite number that is not negative, written `4.20` or `"$4.20"`.
 #[derive(Clone, Copy, PartialEq, PartialOrd, Default, Serialize)]
 #[serde(transparent)]
 pub struct Money(pub f64);
@@ -146,6 +146,13 @@ impl Money {
     #[must_use]
     pub const fn usd(self) -> f64 {
         self.0
+    }
+    /// Reads `$4.20`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || format!("expected US dollars like `$4.20` or the number `4.20`, found {}", echo(text));
+        let number = text.strip_prefix('$').ok_or_else(wrong)?;
+        let plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        Self::new(number.parse().ok().filter(|_| plain).ok_or_else(wrong)?)
     }
     /// Checks that it is finite and not negative.
     pub fn new(usd: f64) -> Result<Self, String> {
@@ -174,7 +181,10 @@ impl<'de> Deserialize<'de> for Money {
         impl Visitor<'_> for Written {
             type Value = Money;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("US dollars as a number like `4.20`")
+                f.write_str("US dollars like `$4.20` or the number `4.20`")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Money, E> {
+                Money::parse(text).map_err(E::custom)
             }
             fn visit_f64<E: Error>(self, usd: f64) -> Result<Money, E> {
                 Money::new(usd).map_err(E::custom)
@@ -200,10 +210,11 @@ impl schemars::JsonSchema for Money {
     }
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
-            "type": "number",
-            "description": "US dollars.",
+            "type": ["number", "string"],
+            "description": "US dollars: a number, or text with the sign.",
             "minimum": 0,
-            "examples": [4.2, 25],
+            "pattern": "^\\$\\d+(\\.\\d+)?$",
+            "examples": [4.2, "$25"],
         })
     }
 }
@@ -268,10 +279,13 @@ mod tests {
         for (toml, found) in [("x = -1", "-1"), ("x = nan", "NaN"), ("x = inf", "inf")] {
             assert_eq!(money(toml).unwrap_err(), format!("expected US dollars as a number from 0, found {found}"));
         }
-        assert_eq!(
-            money("x = '$4'").unwrap_err(),
-            "invalid type: string \"$4\", expected US dollars as a number like `4.20`"
-        );
+        assert_eq!((money("x = '$4'").unwrap(), money("x = '$4.20'").unwrap()), (Money(4.0), Money(4.2)));
+        for text in ["4", "$", "$-4", "$1e3", "$ 4", "4$", "$inf"] {
+            assert_eq!(
+                money(&format!("x = '{text}'")).unwrap_err(),
+                format!("expected US dollars like `$4.20` or the number `4.20`, found `{text}`")
+            );
+        }
     }
 
     proptest! {

@@ -27,6 +27,26 @@ const SLACK: Duration = Duration::from_secs(3);
 /// Every setting that can name a file: the kind, the key, and a table in which `{path}` is that file, `{good}` one that
 /// is well, and `{port}` a port of loopback that hangs up.
 const ROWS: &[(&str, &str, &str)] = &[
+    ("access", "files", "files = ['{path}']\npresets = ['sshd']"),
+    (
+        "access",
+        "files",
+        "files = ['{path}*']\npatterns = [{ name = 'a', regex = '.' }]\noptional = true\nmax_bytes = '1B'",
+    ),
+    ("api_auth", "ca_file", "imap = '127.0.0.1:{port}'\nuser = 'me'\npassword = 'file:{good}'\nca_file = '{path}'"),
+    ("api_auth", "password", "imap = '127.0.0.1:{port}'\nuser = 'me'\npassword = 'file:{path}'"),
+    ("api_auth", "token", "url = 'http://127.0.0.1:{port}/'\ntoken = 'file:{path}'"),
+    ("api_auth", "secret_headers", "url = 'http://127.0.0.1:{port}/'\nsecret_headers = { X-Key = 'file:{path}' }"),
+    (
+        "api_auth",
+        "refresh_token",
+        "token_url = 'http://127.0.0.1:{port}/'\nrefresh_token = 'file:{path}'\nrefresh_is_safe = true",
+    ),
+    (
+        "api_auth",
+        "client_secret",
+        "token_url = 'http://127.0.0.1:{port}/'\nrefresh_token = 'file:{good}'\nclient_id = 'a'\nclient_secret = 'file:{path}'\nrefresh_is_safe = true",
+    ),
     ("baseline", "files", "files = ['{path}']"),
     ("baseline", "key_files", "what = ['authorized_keys']\nusers = ['root']\nkey_files = ['{path}']"),
     ("baseline", "argv", "argv = ['{path}']"),
@@ -43,11 +63,17 @@ const ROWS: &[(&str, &str, &str)] = &[
     ("http", "secret_headers", "url = 'http://127.0.0.1:{port}/'\nsecret_headers = { X-Key = 'file:{path}' }"),
     ("job", "path", "source = 'openclaw'\npath = '{path}'"),
     ("job", "path", "source = 'hermes'\npath = '{path}'"),
+    ("model_server", "api_key", "engine = 'ollama'\nurl = 'http://127.0.0.1:{port}/'\napi_key = 'file:{path}'"),
+    ("model_server", "ca_file", "engine = 'vllm'\nurl = 'https://127.0.0.1:{port}/'\nca_file = '{path}'"),
     ("output", "path", "path = '{path}'"),
     ("output", "path", "path = '{path}'\nformat = 'json'"),
     ("output", "path", "path = '{path}'\nformat = 'jsonl'\nmin_rows = 1"),
     ("output", "path", "path = '{path}'\nformat = 'csv'\ncolumns = ['a']"),
     ("output", "path", "path = '{path}'\nformat = 'text'\nmin_rows = 1"),
+    ("output", "path", "path = '{path}'\nformat = 'wav'\nchanges = true"),
+    ("output", "path", "path = '{path}'\nformat = 'mp3'\nmin_duration = '1s'"),
+    ("output", "path", "path = '{path}'\nformat = 'flac'\nmax_silence = '1s'"),
+    ("output", "path", "path = '{path}'\nformat = 'ogg'"),
     ("output", "path", "path = '{path}'\nformat = 'json'\nexpect = 'json.a > 1.0'"),
     ("output", "schema_file", "path = '{good}'\nformat = 'json'\nschema_file = '{path}'"),
     ("process", "pid_file", "pid_file = '{path}'"),
@@ -66,6 +92,16 @@ const ROWS: &[(&str, &str, &str)] = &[
     ),
     ("sqlite", "path", "path = '{path}'\nquery = 'SELECT count(*) AS n FROM sqlite_schema'"),
     ("sqlite", "path", "path = '{path}'\nquery = 'SELECT a FROM b'\nuser_version = 1"),
+    (
+        "spend",
+        "prices",
+        "sources = [{ kind = 'jsonl', path = '{good}', fields = { time = '$.t', cost = '$.c' } }]\nprices = '{path}'",
+    ),
+    ("spend", "sources", "sources = [{ kind = 'jsonl', path = '{path}', fields = { time = '$.t', cost = '$.c' } }]"),
+    ("spend", "sources", "sources = [{ kind = 'claude-code', path = '{path}' }]"),
+    ("spend", "sources", "sources = [{ kind = 'codex', path = '{path}' }, { kind = 'openclaw', path = '{path}' }]"),
+    ("spend", "sources", "sources = [{ kind = 'hermes', path = '{path}' }]"),
+    ("spend", "sources", "sources = [{ kind = 'litellm', url = 'http://127.0.0.1:{port}', key = 'file:{path}' }]"),
     ("system", "disks", "disks = ['{path}']"),
     ("tcp", "send_secret", "host = '127.0.0.1'\nport = {port}\nsend_secret = 'file:{path}'\nexpect = 'x'"),
     ("tls", "files", "files = ['{path}']"),
@@ -87,6 +123,14 @@ const ROWS: &[(&str, &str, &str)] = &[
         "introspect = 'https://127.0.0.1:{port}/'\ntoken = 'file:{good}'\nclient_id = 'me'\nclient_secret = 'file:{path}'",
     ),
     ("token", "ca_file", "introspect = 'https://127.0.0.1:{port}/'\ntoken = 'file:{good}'\nca_file = '{path}'"),
+    ("vector_store", "api_key", "engine = 'qdrant'\nurl = 'http://127.0.0.1:{port}/'\napi_key = 'file:{path}'"),
+    ("vector_store", "bearer", "engine = 'weaviate'\nurl = 'http://127.0.0.1:{port}/'\nbearer = 'file:{path}'"),
+    ("vector_store", "ca_file", "engine = 'chroma'\nurl = 'https://127.0.0.1:{port}/'\nca_file = '{path}'"),
+    (
+        "vector_store",
+        "password",
+        "engine = 'pgvector'\nurl = 'postgres://me@127.0.0.1:{port}/db'\npassword = 'file:{path}'",
+    ),
 ];
 
 /// Puts something at a path.

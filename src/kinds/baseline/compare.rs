@@ -96,6 +96,14 @@ pub fn to_keep(facts: &Facts, subject: &Subject) -> Option<Facts> {
     Some(kept)
 }
 
+/// What tells a look from another one that saw something else.
+#[must_use]
+pub fn seen_id(facts: &Facts) -> String {
+    let kept: Vec<Option<Facts>> = facts.subjects().iter().map(|subject| to_keep(facts, subject)).collect();
+    let hash = read::sha256(format!("{kept:?}").as_bytes());
+    hash.get(..12).unwrap_or_default().to_owned()
+}
+
 fn set(facts: &Facts, subject: &Subject, name: &'static str) -> Option<BTreeSet<Clean>> {
     match &facts.get(subject, name)?.value {
         Value::Set(members) => Some(members.clone()),
@@ -221,21 +229,24 @@ impl Difference {
     /// In words: the members by name, quoted, the first ones of each sort.
     #[must_use]
     pub fn words(&self) -> String {
-        // That a file's hash is another one goes without saying where its lines are named.
-        let told = |name: &Clean| {
+        // A file's mode and hash go without saying where its lines are named.
+        let told = |name: &str| {
             self.added
                 .iter()
                 .chain(&self.removed)
-                .any(|line| line.as_str().strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with(": ")))
+                .any(|line| line.as_str().strip_prefix(name).is_some_and(|rest| rest.starts_with(": ")))
         };
-        let changed = self.changed.iter().filter(|(name, _, _)| !told(name)).map(|(name, was, is)| {
+        let changed = self.changed.iter().filter(|(name, _, _)| !told(name.as_str())).map(|(name, was, is)| {
             if was.as_str().len() <= SHORT && is.as_str().len() <= SHORT {
                 format!("{} from {} to {}", name.quoted(), was.quoted(), is.quoted())
             } else {
                 name.quoted().to_string()
             }
         });
-        let quoted = |members: &BTreeSet<Clean>| members.iter().map(|one| one.quoted().to_string()).collect();
+        let is_told = |member: &Clean| member.as_str().split_once(IS).is_some_and(|(name, _)| told(name));
+        let quoted = |members: &BTreeSet<Clean>| {
+            members.iter().filter(|one| !is_told(one)).map(|one| one.quoted().to_string()).collect()
+        };
         let mut parts = Vec::new();
         for (word, members) in [
             ("added", quoted(&self.added)),
@@ -294,6 +305,7 @@ mod tests {
                 held(&[&other, "/etc/sudoers: eve ALL=(ALL) ALL"], &[]),
                 "added \"/etc/sudoers: eve ALL=(ALL) ALL\"",
             ),
+            (held(&[], &[]), held(&[&file, "/etc/sudoers: a"], &[]), "added \"/etc/sudoers: a\""),
             (held(&["k is 1", "k is 2"], &[]), held(&["k is 2", "k is 3"], &[]), "changed \"k\" from \"1\" to \"3\""),
             (
                 held(&["k is 1", "k is 2"], &[]),

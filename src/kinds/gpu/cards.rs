@@ -165,7 +165,8 @@ impl<'a> Roll<'a> {
     fn free_number(&self, index: usize) -> usize {
         let taken: BTreeSet<&Subject> = self.cards.iter().map(|placed| &placed.subject).collect();
         let free = |number: &usize| !taken.contains(&Subject::new(&format!("gpu{number}")));
-        Some(index).filter(free).or_else(|| (0..).find(free)).unwrap_or(index)
+        // Of one number more than are taken, one is free.
+        std::iter::once(index).chain(0..=taken.len()).find(free).unwrap_or(index)
     }
 }
 
@@ -192,6 +193,7 @@ fn is_wanted(card: &Card, wanted: Wanted<'_>) -> bool {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "as the driver's list has them")]
     fn card(uuid: &str) -> Result<Card, Trouble> {
         Ok(Card { uuid: Some(Clean::new(uuid)), ..Card::default() })
     }

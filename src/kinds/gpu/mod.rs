@@ -174,7 +174,7 @@ const REASONS: &[ReasonDoc] = &[
         "card_unreadable",
         TARGET,
         false,
-        "the card does not answer a question",
+        "the card fails to tell its memory, its load or its temperature",
         "see the kernel's log, reset the card",
     ),
     doc("vram_low", WARN, false, "little of the card's memory is free", "see which process holds it"),
@@ -286,7 +286,7 @@ const FACTS: &[FactDoc] = &[
     fact("xids_other", "info", "other errors of the card in the log"),
     fact("xid", "info", "the number of the gravest error, of several the last one"),
     fact("xid_at", "info", "when that one came last"),
-    fact("not_told", "info", "what the card does not tell"),
+    fact("not_told", "info", "what the card does not tell, or fails to"),
 ];
 
 impl Kind for Gpu {
@@ -346,17 +346,13 @@ temperature = { warn = 85 }
         let about = library.as_ref().map_or_else(|| "the NVIDIA driver".to_owned(), |path| path.display().to_string());
         let (apart, proc) = (settings.sample_every.get(), cx.host.paths.proc.clone());
         let driver = cx.host.lane(&about, cx.deadline, move || ask(library.as_deref(), apart, &proc));
-        let log = async {
-            match settings.xids {
-                true => Some(xids::read(cx, settings.xids_within.signed()).await),
-                false => None,
-            }
-        };
+        let log =
+            async { if settings.xids { Some(xids::read(cx, settings.xids_within.signed()).await) } else { None } };
         let (driver, log) = tokio::join!(driver, log);
         let known: Vec<Known> =
             cx.memory.get(CARDS)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         match driver?? {
-            Ok((seen, names)) => Ok(whole(settings, &seen, &names, known, log)),
+            Ok((seen, names)) => Ok(whole(settings, &seen, &names, &known, log)),
             Err(trouble) => without_driver(settings, &trouble, known.len()),
         }
     }
@@ -439,7 +435,7 @@ fn whole(
     settings: &Settings,
     seen: &Seen,
     names: &Names,
-    known: Vec<Known>,
+    known: &[Known],
     log: Option<Result<Vec<xids::Xid>, Clean>>,
 ) -> Fetched {
     let wanted = match (settings.devices, settings.uuids.as_slice()) {
@@ -447,7 +443,7 @@ fn whole(
         (None, []) => Wanted::Remembered,
         (None, names) => Wanted::Named(names),
     };
-    let roll = cards::call(&seen.cards, &known, wanted);
+    let roll = cards::call(&seen.cards, known, wanted);
     let me = Subject::none();
     let mut fetched = Fetched::default();
     let facts = &mut fetched.facts;

@@ -64,12 +64,13 @@ pub(super) fn card(settings: &Settings, placed: &Placed<'_>, names: &Names, xids
     }
 }
 
+/// What a card has to tell if it knows it: without these it was not looked at. Some cards fail other questions for life.
+const ESSENTIAL: [&str; 3] = ["memory", "utilisation", "temperature"];
+
 /// A card that answers some questions and fails others is read in part only.
 fn unread(card: &Card) -> Option<Unread> {
-    if let Some((what, why)) = card.failed.first() {
-        let more = card.failed.len() - 1;
-        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-        return Some(Unread::target("card_unreadable", clean!("the card does not tell its {what} ({why}){more}")));
+    if let Some((what, why)) = card.failed.iter().find(|(what, _)| ESSENTIAL.contains(what)) {
+        return Some(Unread::target("card_unreadable", clean!("the card does not tell its {what}: {why}")));
     }
     card.too_old.then(|| Unread::blind("driver_too_old", clean!("the driver is too old to be asked for the memory")))
 }
@@ -98,8 +99,10 @@ fn there(settings: &Settings, subject: &Subject, card: &Card, names: &Names, fac
     if let Some(fan) = card.fan_percent {
         facts.info(subject, "fan_percent", fan);
     }
-    if !card.not_told.is_empty() {
-        facts.info(subject, "not_told", card.not_told.join(", "));
+    let failed = card.failed.iter().map(|(what, why)| format!("{what} ({why})"));
+    let not_told: Vec<String> = card.not_told.iter().map(|what| (*what).to_owned()).chain(failed).collect();
+    if !not_told.is_empty() {
+        facts.info(subject, "not_told", not_told.join(", "));
     }
 }
 

@@ -1,3 +1,4 @@
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use super::*;
@@ -131,6 +132,7 @@ fn each_trouble_and_its_harmless_twin() {
         (&["error 0 nvmlDeviceGetHandleByIndex_v2 4"], "gpu0: permission_denied"),
         (&["error 0 nvmlDeviceGetTemperature 999"], "gpu0: card_unreadable"),
         (&["error 0 nvmlDeviceGetTemperature 3"], ""),
+        (&["error 0 nvmlDeviceGetFanSpeed_v2 999"], ""),
         (&["error 0 nvmlDeviceGetUtilizationRates 3", "0.mig 1"], ""),
         (&["cards 0"], "gpu0: card_gone"),
     ] {
@@ -266,7 +268,6 @@ fn what_can_not_be_asked_is_unknown_with_the_reason() {
     files::replace(&library, b"#!/bin/sh\n", 0o700).unwrap();
     assert_eq!(unread(&mut bench, ""), "driver_missing Blind");
     // What others can write is not run.
-    use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(&library, std::fs::Permissions::from_mode(0o777)).unwrap();
     assert_eq!(unread(&mut bench, ""), "library_untrusted Blind");
     assert_eq!(unread(&mut bench, "optional = true"), "library_untrusted Blind");

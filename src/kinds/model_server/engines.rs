@@ -145,7 +145,9 @@ pub(super) async fn llamacpp(settings: &Settings, api: &Api<'_>) -> Result<Seen,
         }
     } else {
         let mut models = listed(api, "").await?;
-        models.values_mut().for_each(|model| model.context = context);
+        for model in models.values_mut() {
+            model.context = context;
+        }
         seen.models = Some(models);
     }
     if !asleep {

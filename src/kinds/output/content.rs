@@ -1,12 +1,14 @@
 //! Reads a content by its format and gathers what there is to say about it. Blocking.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Seek as _, SeekFrom};
 
 use jsonschema::Validator;
 use serde_json::Value as Json;
 
 use crate::expr::Val;
+use crate::read::audio::{self, Audio, Coding, Deaf};
 use crate::read::json::{JsonError, is_empty, json, shape};
 use crate::read::{Hashing, MAX_JSON_DEPTH, csv, jsonl, text};
 use crate::redact::Clean;
@@ -49,6 +51,10 @@ pub(super) struct Content {
     pub json: Option<Val>,
     /// The beginning of a text.
     pub text: String,
+    /// What it sounds like.
+    pub audio: Option<Audio>,
+    /// Why it could not be listened to: a code and the words.
+    pub unheard: Option<(&'static str, String)>,
 }
 
 /// Reads at most the settings' limit.
@@ -56,11 +62,15 @@ pub(super) fn content(
     settings: &Settings,
     format: Format,
     schema: Option<&Validator>,
-    reader: impl Read,
+    file: &File,
 ) -> std::io::Result<Content> {
     let limit = settings.read_limit(format);
-    let mut reader = Hashing::new(reader);
+    let mut reader = Hashing::new(file);
     let mut seen = match format {
+        Format::Wav => return heard(settings, Coding::Wav, file, limit.bytes()),
+        Format::Mp3 => return heard(settings, Coding::Mp3, file, limit.bytes()),
+        Format::Flac => return heard(settings, Coding::Flac, file, limit.bytes()),
+        Format::Ogg => return heard(settings, Coding::Ogg, file, limit.bytes()),
         Format::Json => document(settings, schema, &mut reader, limit.as_usize())?,
         Format::Jsonl => lines(settings, schema, &mut reader, limit.bytes())?,
         Format::Csv => table(settings, &mut reader, limit.bytes())?,
@@ -177,6 +187,37 @@ fn table(settings: &Settings, reader: impl Read, limit: u64) -> std::io::Result<
         json: Some(Val::List(kept.into_iter().map(as_map).collect())),
         ..Content::default()
     })
+}
+
+/// Sound is heard in places, so its digest takes a second reading, which is done only where it is asked for.
+fn heard(settings: &Settings, coding: Coding, mut file: &File, limit: u64) -> std::io::Result<Content> {
+    let mut seen = Content { bytes: file.seek(SeekFrom::End(0))?, ..Content::default() };
+    match audio::audio(file, coding, limit) {
+        Ok(audio) => {
+            seen.bytes = audio.bytes;
+            seen.audio = Some(audio);
+        }
+        Err(Deaf::Io(e)) => return Err(e),
+        Err(Deaf::Nothing(how)) => seen.empty = Some(how),
+        Err(Deaf::Malformed(how)) => seen.malformed = Some(how),
+        Err(Deaf::Unread(how)) => seen.unheard = Some(("unsupported_audio", format!("it {how}"))),
+        Err(Deaf::NotInThisBuild) => {
+            let said = "this build has no mp3, flac and ogg (feature `audio`)";
+            seen.unheard = Some(("not_in_this_build", said.to_owned()));
+        }
+    }
+    if settings.changes {
+        seen.cut = seen.bytes > limit;
+        if seen.cut {
+            seen.bytes = limit;
+            return Ok(seen);
+        }
+        file.rewind()?;
+        let mut reader = Hashing::new(file.take(limit));
+        std::io::copy(&mut reader, &mut std::io::sink())?;
+        seen.sha256 = Some(reader.finish());
+    }
+    Ok(seen)
 }
 
 fn prose(settings: &Settings, reader: impl Read, limit: u64) -> std::io::Result<Content> {

@@ -1,7 +1,9 @@
 //! The kind `output`: whether a job left what it should have left: a file, or what it printed.
 
 mod content;
+mod reasons;
 mod settings;
+mod sound;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,10 +16,10 @@ pub use self::settings::Settings;
 use super::common::{FILE_REASONS, LANE_REASONS};
 use super::ledger::Ledger;
 use super::words::JobName;
-use super::{Cx, FactDoc, Fetched, Kind, KindDoc, Memory, Past, ReasonDoc, ReasonOutcome, Records};
+use super::{Cx, FactDoc, Fetched, Kind, KindDoc, Memory, Past, Records};
 use crate::clean;
 use crate::expr::Val;
-use crate::facts::{Blame, Edge, Facts, Finding, MAX_TEXT_BYTES, Scale, Subject, Unit, Unread, Weight, Worse};
+use crate::facts::{Edge, Facts, Finding, MAX_TEXT_BYTES, Scale, Subject, Unit, Unread, Weight, Worse};
 use crate::host::files;
 use crate::read::tree::modified;
 use crate::records::Execution;
@@ -39,55 +41,6 @@ const RUN_KEY: &str = "run";
 
 /// The kind.
 pub struct Output;
-
-const fn fail(code: &'static str, about: &'static str, action: &'static str) -> ReasonDoc {
-    ReasonDoc { code, outcome: ReasonOutcome::Fail, settled: true, about, action, needs_human: false }
-}
-const fn warn(code: &'static str, about: &'static str, action: &'static str) -> ReasonDoc {
-    ReasonDoc { code, outcome: ReasonOutcome::Warn, settled: true, about, action, needs_human: false }
-}
-const fn blind(code: &'static str, about: &'static str, action: &'static str) -> ReasonDoc {
-    let outcome = ReasonOutcome::Unknown(Blame::Blind);
-    ReasonDoc { code, outcome, settled: true, about, action, needs_human: true }
-}
-
-const REASONS: &[ReasonDoc] = &[
-    fail("missing", "there is no such file", "see why the job did not write it, then run it again"),
-    fail("stale", "it is older than `max_age`", "see why the job did not write it, then run it again"),
-    fail(
-        "before_run",
-        "it is older than the start of the last successful execution of `after_job`: that one wrote nothing",
-        "see why the job ended well without writing it",
-    ),
-    fail("empty", "there is nothing in it", "see why the job wrote nothing, then run it again"),
-    fail("too_small", "it has fewer bytes than `min_size`", "see why the job wrote so little, then run it again"),
-    fail("too_big", "it has more bytes than `max_size`", "see what the job wrote into it"),
-    fail("malformed", "it isn't what its format says", "see why the job wrote it broken, then run it again"),
-    fail(
-        "wrong_shape",
-        "it does not match the JSON Schema",
-        "see why the job wrote another shape, or correct the schema",
-    ),
-    fail("too_few_rows", "it has fewer rows than `min_rows`", "see why the job wrote so few rows, then run it again"),
-    fail("missing_column", "its header lacks a column of `columns`", "see why the job left the column out"),
-    fail("missing_value", "a path of `required` leads to nothing", "see why the job left the value out"),
-    fail("expectation_failed", "`expect` does not hold", "compare the content with `expect`"),
-    warn(
-        "unchanged",
-        "a new run brought the same content as the run before (`changes = true`)",
-        "see whether the job still reads new input",
-    ),
-    warn(
-        "from_the_future",
-        "its time of writing is more than 5 minutes ahead",
-        "set the clock of the machine that wrote it",
-    ),
-    blind("expectation_error", "`expect` could not be evaluated over this content", "correct `expect`"),
-    blind("too_large_to_read", "what is asked needs more of it than may be read", "raise `max_read` or ask for less"),
-    blind("schema_unreadable", "`schema_file` is missing, unreadable or no JSON Schema", "correct the schema file"),
-    blind("no_run", "the job has no successful execution on record", "run the job with `pulsecheck exec --job`"),
-    blind("not_captured", "the job's output was not captured", "let `pulsecheck exec` capture the job's output"),
-];
 
 const fn fact(name: &'static str, class: &'static str, about: &'static str) -> FactDoc {
     FactDoc { name, class, about }
@@ -113,8 +66,30 @@ impl Kind for Output {
             fact("shape", "state", "of json what the document is: list, map, text, number, flag or null"),
             fact("rows", "info", "how many rows it has"),
             fact("columns", "set", "with `columns`: the csv's header, foreign"),
-            fact("sha256", "info", "the digest of its content"),
+            fact("sha256", "info", "the digest of its content; of sound only with `changes`"),
             fact("cut", "info", "whether it is larger than what is read"),
+            fact(
+                "codec",
+                "info",
+                "of sound: how its samples are stored (`pcm_16`, `float_32`, `mp3`, `flac`, `vorbis`)",
+            ),
+            fact("channels", "info", "of sound: how many channels"),
+            fact("sample_rate_hz", "info", "of sound: samples a second"),
+            fact("duration_s", "info", "of sound: the seconds that are there"),
+            fact("header_duration_s", "info", "of sound: the seconds that its header promises, where it does"),
+            fact("truncated", "info", "of sound: whether its end is missing"),
+            fact("heard_s", "info", "of sound: the seconds that were listened to, at most 300, spread over the whole"),
+            fact("peak", "info", "of sound: the largest sample, 1 is full scale"),
+            fact("rms_dbfs", "info", "of sound: its mean level in dB below full scale, -144 for nothing"),
+            fact("silence_percent", "info", "of sound: the time below -60 dBFS"),
+            fact("longest_silence_s", "info", "of sound: the longest such time in one piece"),
+            fact("clipping_percent", "info", "of sound: samples in runs at full scale; not of 8-bit samples"),
+            fact(
+                "flatness",
+                "info",
+                "of sound: the median flatness of its spectrum, pauses left out: speech up to 0.4, pink noise 0.6, white 0.9",
+            ),
+            fact("noise_percent", "info", "of sound: the time, pauses left out, that is as flat as white noise"),
             fact("empty", "info", "in which way there is nothing in it"),
             fact("malformed", "info", "why it isn't what its format says"),
             fact("missing_columns", "info", "the columns that its header lacks"),
@@ -123,7 +98,7 @@ impl Kind for Output {
             fact("unchanged", "info", "with `changes`: whether its run brought the content of the run before"),
             fact("expectation", "info", "whether `expect` holds"),
         ],
-        reasons: &[REASONS, FILE_REASONS, LANE_REASONS],
+        reasons: &[reasons::OWN, FILE_REASONS, LANE_REASONS],
         example: "\
 [check.nightly-report]
 kind = \"output\"
@@ -259,7 +234,9 @@ impl Look {
         put(&mut facts, &content);
 
         let mut fetched = Fetched::default();
-        if let Some(why) = self.beyond(&content) {
+        if let Some((code, why)) = &content.unheard {
+            fetched.unread.insert(me.clone(), Unread::blind(*code, clean!("{why}")));
+        } else if let Some(why) = self.beyond(&content) {
             fetched.unread.insert(me.clone(), Unread::blind("too_large_to_read", why));
         }
         if let Some(sha256) = content.sha256.as_deref().filter(|_| settings.changes && !being_written) {
@@ -394,7 +371,9 @@ impl Look {
     fn expect(&self, content: &Content, size_bytes: i64, facts: &mut Facts, fetched: &mut Fetched) {
         let me = &Subject::none();
         let Some(expect) = &self.settings.expect else { return };
-        let wrong_already = content.malformed.is_some() || content.empty.is_some() && !self.settings.allow_empty;
+        let wrong_already = content.malformed.is_some()
+            || content.empty.is_some() && !self.settings.allow_empty
+            || content.audio.as_ref().is_some_and(|audio| audio.ends_early);
         if wrong_already || fetched.unread.contains_key(me) {
             return;
         }
@@ -405,6 +384,7 @@ impl Look {
             ("text", Val::Text(content.text.clone())),
             ("size", Val::Int(size_bytes)),
             ("age_s", Val::Double(age)),
+            ("audio", content.audio.as_ref().map_or(Val::Null, sound::val)),
         ];
         match expect.holds(&vars.into_iter().collect()) {
             Ok(holds) => facts.info(me, "expectation", holds),
@@ -442,6 +422,9 @@ fn put(facts: &mut Facts, content: &Content) {
     if let Some(malformed) = &content.malformed {
         facts.info(me, "malformed", malformed.as_str());
     }
+    if let Some(audio) = &content.audio {
+        sound::put(facts, audio);
+    }
     if let Some(wrong) = &content.wrong_shape {
         foreign(facts, "wrong_shape", wrong);
     }
@@ -467,6 +450,9 @@ fn assess(settings: &Settings, facts: &Facts, now: Timestamp) -> Vec<Finding> {
     let name = called(settings, facts);
     let mut found = Vec::new();
     if facts.flag(me, "exists") == Some(false) {
+        if settings.optional {
+            return Vec::new();
+        }
         let said = match settings.path.as_ref().filter(|path| path.is_glob()) {
             Some(glob) => clean!("no file matches `{}`", glob.as_str()),
             None => clean!("{name} is not there"),
@@ -530,6 +516,11 @@ fn assess_content(settings: &Settings, facts: &Facts, name: &Clean, before_run: 
         found.push(failed("malformed", clean!("{name} {how}")));
         return found;
     }
+    if facts.flag(me, "truncated") == Some(true) {
+        found.push(failed("truncated", sound::cut_off(facts, name)));
+        return found;
+    }
+    found.extend(sound::assess(settings, facts, name, settled));
     let rows = number("rows");
     if let Some(least) = settings.min_rows.filter(|least| rows.is_none_or(|rows| rows < *least))
         && text("format").is_some()

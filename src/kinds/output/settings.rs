@@ -18,20 +18,24 @@ const JSON_READ: Size = Size::mib(8);
 const ROWS_READ: Size = Size::mib(64);
 /// Bytes that are read by default where only emptiness matters.
 const BEGINNING_READ: Size = Size::mib(1);
-/// The largest `max_read`.
+/// The largest `max_read`; it is also what is read by default of sound, whose packets are counted to the end.
 const MAX_READ: Size = Size::mib(256);
+/// Percent of samples that may be clipped by default: a sine that just reaches full scale has 0.6.
+const MAX_CLIPPING: f64 = 1.0;
 
 /// What `expect` may use: `json` (the document; of rows a list of the first 1,000; else null), `rows` (their number, or
-/// null), `text` (the first 64 KiB of a text, or the end of what a job printed), `size` (bytes) and `age_s`.
+/// null), `text` (the first 64 KiB of a text, or the end of what a job printed), `size` (bytes), `age_s` and `audio` (a
+/// map of the facts about sound, from `codec` to `noise_percent`; else null).
 #[derive(Debug, Clone, Copy)]
 pub struct OutputPlace;
 impl Place for OutputPlace {
-    const NAMES: &'static [&'static str] = &["json", "rows", "text", "size", "age_s"];
+    const NAMES: &'static [&'static str] = &["json", "rows", "text", "size", "age_s", "audio"];
 }
 
 /// The settings of the kind `output`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key that a user writes by itself")]
 pub struct Settings {
     /// The file, or a glob of which the newest file is looked at.
     pub path: Option<PathGlob>,
@@ -42,6 +46,9 @@ pub struct Settings {
     /// What it must be. Without it: `csv` with `columns`, `json` or `jsonl` with `schema` or `required`, else by the
     /// file's extension, else `any`.
     pub format: Option<Format>,
+    /// Whether there may be none, as before the first run; one that is there is held to all the rest.
+    #[serde(default)]
+    pub optional: bool,
     /// How old it may get.
     pub max_age: Option<Dur>,
     /// The fewest bytes.
@@ -68,7 +75,21 @@ pub struct Settings {
     /// first 1,000 rows.
     #[serde(default)]
     pub required: Vec<JsonPath>,
-    /// CEL that must hold, over `json`, `rows`, `text`, `size` and `age_s`.
+    /// The shortest that sound may last.
+    pub min_duration: Option<Dur>,
+    /// The longest that sound may last.
+    pub max_duration: Option<Dur>,
+    /// The longest that a silence in the sound may last.
+    pub max_silence: Option<Dur>,
+    /// How many samples of the sound may be clipped, in percent (default 1).
+    pub max_clipping: Option<f64>,
+    /// Whether sound that is nothing but silence is fine.
+    #[serde(default)]
+    pub allow_silence: bool,
+    /// Whether sound that is nothing but noise is fine.
+    #[serde(default)]
+    pub allow_static: bool,
+    /// CEL that must hold, over `json`, `rows`, `text`, `size`, `age_s` and `audio`.
     pub expect: Option<Expr<OutputPlace>>,
     /// Whether each run must bring other content than the run before.
     #[serde(default)]
@@ -76,7 +97,8 @@ pub struct Settings {
     /// A file written this short a time ago may still be unfinished: what is wrong in it counts as transient.
     #[serde(default = "settle")]
     pub settle: Dur,
-    /// How much of it is read (default 8MiB of json, 64MiB of the other formats, 1MiB of `any` where only emptiness matters).
+    /// How much of it is read (default 8MiB of json, 64MiB of rows and text, 1MiB of `any` where only emptiness matters,
+    /// 256MiB of sound).
     pub max_read: Option<Size>,
 }
 
@@ -96,11 +118,24 @@ pub enum Format {
     Csv,
     /// UTF-8 text without zero bytes.
     Text,
+    /// Sound in a WAV file: PCM or floating point.
+    Wav,
+    /// Sound as mp3.
+    Mp3,
+    /// Sound as FLAC.
+    Flac,
+    /// Sound in an Ogg file: Vorbis or FLAC.
+    Ogg,
     /// Anything.
     Any,
 }
 
 impl Format {
+    /// Whether it is sound.
+    pub fn is_audio(self) -> bool {
+        matches!(self, Self::Wav | Self::Mp3 | Self::Flac | Self::Ogg)
+    }
+
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -108,6 +143,10 @@ impl Format {
             Self::Jsonl => "jsonl",
             Self::Csv => "csv",
             Self::Text => "text",
+            Self::Wav => "wav",
+            Self::Mp3 => "mp3",
+            Self::Flac => "flac",
+            Self::Ogg => "ogg",
             Self::Any => "any",
         }
     }
@@ -156,6 +195,11 @@ impl Settings {
             "jsonl" | "ndjson" => Format::Jsonl,
             "csv" => Format::Csv,
             "txt" | "md" | "log" => Format::Text,
+            "wav" | "wave" => Format::Wav,
+            // Where it can't be read, its name alone is no reason to say so.
+            "mp3" if cfg!(feature = "audio") => Format::Mp3,
+            "flac" if cfg!(feature = "audio") => Format::Flac,
+            "ogg" | "oga" if cfg!(feature = "audio") => Format::Ogg,
             _ => Format::Any,
         };
         match self.format {
@@ -163,7 +207,7 @@ impl Settings {
             None if !self.columns.is_empty() => Format::Csv,
             None if self.wants_json() && by_name == Format::Jsonl => Format::Jsonl,
             None if self.wants_json() => Format::Json,
-            None if self.min_rows.is_some() && by_name == Format::Any => Format::Text,
+            None if self.min_rows.is_some() && (by_name == Format::Any || by_name.is_audio()) => Format::Text,
             None => by_name,
         }
     }
@@ -174,7 +218,25 @@ impl Settings {
             Format::Json => JSON_READ,
             Format::Any if !self.changes && self.expect.is_none() => BEGINNING_READ,
             Format::Jsonl | Format::Csv | Format::Text | Format::Any => ROWS_READ,
+            Format::Wav | Format::Mp3 | Format::Flac | Format::Ogg => MAX_READ,
         })
+    }
+
+    /// How many samples may be clipped, in percent.
+    pub(super) fn clipping_limit(&self) -> f64 {
+        self.max_clipping.unwrap_or(MAX_CLIPPING)
+    }
+
+    /// The settings that are about sound, and whether each is there.
+    fn about_sound(&self) -> [(&'static str, bool); 6] {
+        [
+            ("min_duration", self.min_duration.is_some()),
+            ("max_duration", self.max_duration.is_some()),
+            ("max_silence", self.max_silence.is_some()),
+            ("max_clipping", self.max_clipping.is_some()),
+            ("allow_silence", self.allow_silence),
+            ("allow_static", self.allow_static),
+        ]
     }
 
     /// Whether `expect` may look at `json`: where it doesn't, a large document is no trouble to it.
@@ -196,7 +258,10 @@ impl Settings {
                 );
             }
             (None, Some(_)) => self.problems_of_captured(report),
-            (Some(_), None) => {}
+            (Some(path), None) => self.problems_of_sound(self.format_of(Path::new(path.as_str())), report),
+        }
+        if self.optional && (self.after_job.is_some() || self.job.is_some()) {
+            report("optional", "a job that ended well has to leave something (leave out `optional`)".into());
         }
         let not_with = |key: &str, wanted: &str| {
             format!("`{key}` needs {wanted}, found format `{}`", self.format.map_or("any", Format::as_str))
@@ -223,7 +288,7 @@ impl Settings {
         if self.schema_file.as_ref().is_some_and(PathGlob::is_glob) {
             report("schema_file", "expected the path of one file, found wildcards".into());
         }
-        if self.min_rows.is_some() && self.format == Some(Format::Any) {
+        if self.min_rows.is_some() && self.format.is_some_and(|format| format == Format::Any || format.is_audio()) {
             report("min_rows", not_with("min_rows", "a format with rows"));
         }
         if let (Some(min), Some(max)) = (self.min_size, self.max_size)
@@ -233,6 +298,23 @@ impl Settings {
         }
         if self.max_read.is_some_and(|most| most > MAX_READ || most.bytes() == 0) {
             report("max_read", format!("expected a size from 1B to {MAX_READ}"));
+        }
+    }
+
+    fn problems_of_sound(&self, format: Format, report: &mut dyn FnMut(&str, String)) {
+        if !format.is_audio() {
+            for (key, _) in self.about_sound().into_iter().filter(|(_, is_set)| *is_set) {
+                let found = format.as_str();
+                report(key, format!("`{key}` needs format `wav`, `mp3`, `flac` or `ogg`, found format `{found}`"));
+            }
+        }
+        if let Some(most) = self.max_clipping.filter(|most| !(0.0..=100.0).contains(most)) {
+            report("max_clipping", format!("{most} is no percentage (it goes from 0 to 100)"));
+        }
+        if let (Some(min), Some(max)) = (self.min_duration, self.max_duration)
+            && min > max
+        {
+            report("max_duration", format!("`max_duration` {max} is below `min_duration` {min}"));
         }
     }
 
@@ -250,7 +332,10 @@ impl Settings {
             ("required", !self.required.is_empty()),
             ("min_rows", self.min_rows.is_some()),
             ("max_read", self.max_read.is_some()),
-        ] {
+        ]
+        .into_iter()
+        .chain(self.about_sound())
+        {
             if is_set {
                 report(key, format!("`{key}` needs `path` (of a captured output only the end is kept, redacted)"));
             }
@@ -277,6 +362,10 @@ mod tests {
         for (toml, said) in [
             ("path = '/a.json'\nschema = { type = 'object' }\nrequired = ['$.a']", &[][..]),
             ("job = 'report'\nformat = 'text'\nexpect = 'size > 10'", &[]),
+            (
+                "path = '/a'\nafter_job = 'b'\noptional = true",
+                &["optional: a job that ended well has to leave something (leave out `optional`)"],
+            ),
             ("", &["path: expected `path` (a file or a glob) or `job` (a captured output)"]),
             (
                 "path = '/a'\njob = 'b'",
@@ -315,8 +404,42 @@ mod tests {
             ),
             ("path = '/a'\nmax_read = '1GiB'", &["max_read: expected a size from 1B to 256MiB"]),
             (
-                "path = '/a'\nformat = 'wav'",
-                &["unknown variant `wav`, expected one of `json`, `jsonl`, `csv`, `text`, `any`"],
+                "path = '/a'\nformat = 'aiff'",
+                &[
+                    "unknown variant `aiff`, expected one of `json`, `jsonl`, `csv`, `text`, `wav`, `mp3`, `flac`, `ogg`, `any`",
+                ],
+            ),
+            ("path = '/a'\nformat = 'wav'\nmin_duration = '2s'\nallow_static = true", &[]),
+            ("path = '/a-*.MP3'\nmax_silence = '2s'\nmax_clipping = 0", &[]),
+            (
+                "path = '/a'\nmin_duration = '2s'\nallow_silence = true",
+                &[
+                    "min_duration: `min_duration` needs format `wav`, `mp3`, `flac` or `ogg`, found format `any`",
+                    "allow_silence: `allow_silence` needs format `wav`, `mp3`, `flac` or `ogg`, found format `any`",
+                ],
+            ),
+            (
+                "path = '/a.wav'\nformat = 'json'\nmax_silence = '2s'",
+                &["max_silence: `max_silence` needs format `wav`, `mp3`, `flac` or `ogg`, found format `json`"],
+            ),
+            (
+                "path = '/a.wav'\nmin_duration = '2m'\nmax_duration = '2s'\nmax_clipping = 101",
+                &[
+                    "max_clipping: 101 is no percentage (it goes from 0 to 100)",
+                    "max_duration: `max_duration` 2s is below `min_duration` 2m",
+                ],
+            ),
+            (
+                "path = '/a.wav'\nformat = 'wav'\nmin_rows = 2\ncolumns = ['a']\nrequired = ['$.a']",
+                &[
+                    "columns: `columns` needs format `csv`, found format `wav`",
+                    "required: `required` needs format `json` or `jsonl`, found format `wav`",
+                    "min_rows: `min_rows` needs a format with rows, found format `wav`",
+                ],
+            ),
+            (
+                "job = 'b'\nmin_duration = '2s'",
+                &["min_duration: `min_duration` needs `path` (of a captured output only the end is kept, redacted)"],
             ),
             (
                 "path = '/a'\nafter_job = 'My Job'",
@@ -343,6 +466,10 @@ mod tests {
             ("required = ['$.a']", "/a", Format::Json),
             ("required = ['$.a']", "/a.jsonl", Format::Jsonl),
             ("min_rows = 1", "/a", Format::Text),
+            ("", "/a.WAV", Format::Wav),
+            ("min_rows = 1", "/a.wav", Format::Text),
+            ("", "/a.mp3", if cfg!(feature = "audio") { Format::Mp3 } else { Format::Any }),
+            ("format = 'flac'", "/a.mp3", Format::Flac),
             ("format = 'any'", "/a.json", Format::Any),
         ] {
             let settings: Settings = toml::from_str(&format!("path = '/x'\n{toml}")).unwrap();

@@ -231,8 +231,10 @@ fn missing_stale_and_from_the_future() {
     let mut place = Place::new();
     assert_eq!(place.found("path = 'a.json'"), ["missing: `/a.json` is not there"]);
     assert_eq!(place.found("path = 'a-*.json'"), ["missing: no file matches `/a-*.json`"]);
+    assert_eq!(place.found("path = 'a-*.json'\noptional = true"), [""; 0]);
     place.write("a.json", b"[1]", WRITTEN);
     assert_eq!(place.found("path = 'a.json'\nmax_age = '2h'"), [""; 0]);
+    assert_eq!(place.found("path = 'a.json'\noptional = true\nmin_size = '4B'").len(), 1);
     assert_eq!(place.found("path = 'a.json'\nmax_age = '30m'"), ["stale: 1 h old, at most 30m is allowed"]);
     place.now = NOW - 7_200;
     assert_eq!(place.found("path = 'a.json'"), ["from_the_future: `/a.json` was written 1 h ahead of now"]);
@@ -432,9 +434,115 @@ fn what_is_too_large_is_said_where_it_matters() {
 }
 
 #[test]
+fn sound_is_listened_to() {
+    use crate::read::audio::tests::{speech, wav, white};
+    let scaled = |samples: Vec<f64>, by: f64| samples.into_iter().map(|x| x * by).collect::<Vec<f64>>();
+    let voice = wav(8_000, 1, &speech(32_000, 8_000));
+    let hole = {
+        let mut samples = speech(32_000, 8_000);
+        samples[8_000..24_000].fill(0.0);
+        wav(8_000, 1, &samples)
+    };
+    let silent = wav(8_000, 1, &vec![0.0; 16_000]);
+    let noise = wav(8_000, 1, &scaled(white(16_000), 0.3));
+    let overdriven = wav(8_000, 1, &scaled(speech(32_000, 8_000), 20.0));
+    for (name, content, toml, want) in [
+        ("a.wav", &*voice, "", &[][..]),
+        ("a.wav", &voice, "min_duration = '4s'\nmax_duration = '4s'\nmax_silence = '1s'\nchanges = true", &[]),
+        ("a", &voice, "format = 'wav'\nexpect = 'audio.duration_s == 4.0 && audio.channels == 1 && rows == null'", &[]),
+        ("a.wav", &voice, "expect = 'audio.flatness < 0.5 && audio.codec == \"pcm_16\" && !audio.truncated'", &[]),
+        ("a.json", b"[1]", "expect = 'audio == null'", &[]),
+        ("a.wav", b"", "", &["empty: `/a.wav` is empty: it holds nothing"]),
+        ("a.wav", &voice[..44], "", &["empty: `/a.wav` is empty: it has a header and no sound"]),
+        ("a.wav", b"[]", "", &["malformed: `/a.wav` is not a WAV file: it begins like text"]),
+        (
+            "a.wav",
+            &voice[..32_044],
+            "min_duration = '3s'\nexpect = 'audio.duration_s > 3.0'",
+            &["truncated: `/a.wav` is cut off: of the 4.0 s that its header promises 2.0 s are there"],
+        ),
+        ("a.wav", &silent, "", &["silent: `/a.wav` is silent: 100.0 % of its 2.0 s lie below -60 dBFS"]),
+        ("a.wav", &silent, "allow_silence = true", &[]),
+        (
+            "a.wav",
+            &silent,
+            "min_duration = '1m'",
+            &[
+                "too_short: `/a.wav` lasts 2.0 s, at least 1m is expected",
+                "silent: `/a.wav` is silent: 100.0 % of its 2.0 s lie below -60 dBFS",
+            ],
+        ),
+        (
+            "a.wav",
+            &noise,
+            "",
+            &["static: `/a.wav` is static: 100 % of what is loud in its 2.0 s is noise (its flatness is 0.94)"],
+        ),
+        ("a.wav", &noise, "allow_static = true", &[]),
+        ("a.wav", &voice, "max_duration = '3s'", &["too_long: `/a.wav` lasts 4.0 s, at most 3s is expected"]),
+        ("a.wav", &hole, "", &[]),
+        (
+            "a.wav",
+            &hole,
+            "max_silence = '1s'",
+            &["long_silence: `/a.wav` is silent for 1.9 s in one piece, at most 1s is expected"],
+        ),
+        (
+            "a.wav",
+            &overdriven,
+            "",
+            &["clipped: `/a.wav` is clipped: 31.9 % of its samples stand at full scale, at most 1 % may"],
+        ),
+        ("a.wav", &overdriven, "max_clipping = 40", &[]),
+        (
+            "a.wav",
+            &voice,
+            "expect = 'audio.duration_s > 10.0'",
+            &["expectation_failed: `/a.wav` is not as expected: `audio.duration_s > 10.0` does not hold (62.5 KiB)"],
+        ),
+        ("a.wav", &voice, "format = 'any'", &[]),
+        (
+            "a.wav",
+            &voice,
+            "changes = true\nmax_read = '1KiB'",
+            &["? too_large_to_read: only the first 1.0 KiB of it are read, what is asked needs all of it"],
+        ),
+    ] {
+        let mut place = Place::new();
+        place.write(name, content, WRITTEN);
+        assert_eq!(place.found(&format!("path = '{name}'\n{toml}")), want, "{name} {toml}");
+    }
+    // Half of a file that is being written is no truncated one yet; who knows what is still to come.
+    let mut place = Place::new();
+    place.write("a.wav", &voice[..32_044], WRITTEN);
+    place.now = i64::try_from(WRITTEN).unwrap() + 5;
+    assert!(place.found("path = 'a.wav'")[0].starts_with("~ truncated"));
+    place.now += 30;
+    assert!(place.found("path = 'a.wav'")[0].starts_with("truncated"));
+}
+
+#[test]
+fn sound_that_is_not_read_is_said() {
+    let mut place = Place::new();
+    place.write("a.ogg", include_bytes!("../../../tests/fixtures/audio/opus.ogg"), WRITTEN);
+    place.write("a.mp3", include_bytes!("../../../tests/fixtures/audio/static.mp3"), WRITTEN);
+    let not_built = "? not_in_this_build: this build has no mp3, flac and ogg (feature `audio`)";
+    let (opus, noise) = if cfg!(feature = "audio") {
+        ("? unsupported_audio: it holds Opus, whose sound is not read", "static: `/a.mp3` is static")
+    } else {
+        (not_built, not_built)
+    };
+    assert_eq!(place.found("path = 'a.ogg'\nformat = 'ogg'"), [opus]);
+    assert!(place.found("path = 'a.mp3'\nformat = 'mp3'")[0].starts_with(noise));
+    // By its name alone nothing is asked that this build can't do.
+    let by_name = place.found("path = 'a.mp3'");
+    assert!(by_name.is_empty() || cfg!(feature = "audio"), "{by_name:?}");
+}
+
+#[test]
 fn hostile_content_is_found_wrong_and_never_more() {
     for (name, raw) in hostile::table() {
-        for format in ["json", "jsonl", "csv", "text", "any"] {
+        for format in ["json", "jsonl", "csv", "text", "wav", "mp3", "flac", "ogg", "any"] {
             let mut place = Place::new();
             place.write("a", &raw, WRITTEN);
             let found = place.found(&format!("path = 'a'\nformat = '{format}'\nexpect = 'size < 0'\nchanges = true"));

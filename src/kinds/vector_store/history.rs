@@ -119,7 +119,7 @@ impl History {
         accepted_after: Dur,
         now: Timestamp,
     ) -> BTreeSet<Subject> {
-        let mut gone = BTreeMap::new();
+        let mut gone = BTreeSet::new();
         self.now.retain(|subject, kept| {
             if there.contains(subject) {
                 return true;
@@ -129,16 +129,16 @@ impl History {
             let held = kept.highs.is_empty() || kept.highs.iter().any(|(_, points)| *points > 0) || kept.fall.is_some();
             let missed = held && chosen(subject) && now.duration_since(since) < accepted_after.signed();
             if missed {
-                gone.insert((since, subject.clone()), ());
+                gone.insert((since, subject.clone()));
             }
             missed
         });
         while gone.len() > MAX_GONE {
-            if let Some(((_, oldest), ())) = gone.pop_first() {
+            if let Some((_, oldest)) = gone.pop_first() {
                 self.now.remove(&oldest);
             }
         }
-        gone.into_keys().map(|(_, subject)| subject).collect()
+        gone.into_iter().map(|(_, subject)| subject).collect()
     }
 }
 

@@ -4,7 +4,6 @@
 mod chroma;
 mod history;
 mod milvus;
-#[cfg(feature = "postgres")]
 mod pgvector;
 mod qdrant;
 mod settings;
@@ -21,7 +20,7 @@ use self::history::History;
 pub use self::settings::Settings;
 use self::settings::{Engine, Probe};
 use super::api::{API_REASONS, Api};
-use super::common::{CONNECT_REASONS, HTTP_REASONS, LANE_REASONS, SECRET_REASONS};
+use super::common::{CONNECT_REASONS, HTTP_REASONS, LANE_REASONS, POSTGRES_REASONS, SECRET_REASONS};
 use super::{Cx, FactDoc, Fetched, Kind, KindDoc, Past, ReasonDoc, ReasonOutcome};
 use crate::clean;
 use crate::facts::{Blame, Class, Facts, Finding, Subject, Unread, Value, Weight};
@@ -188,7 +187,7 @@ impl Kind for VectorStore {
                 about: "how many results the search of `probe` gave; one is asked",
             },
         ],
-        reasons: &[REASONS, API_REASONS, HTTP_REASONS, CONNECT_REASONS, LANE_REASONS, SECRET_REASONS],
+        reasons: &[REASONS, API_REASONS, HTTP_REASONS, POSTGRES_REASONS, CONNECT_REASONS, LANE_REASONS, SECRET_REASONS],
         example: r#"[check.memory]
 kind = "vector_store"
 engine = "qdrant"
@@ -212,12 +211,7 @@ probe = { collection = "agent-memory" }
             Engine::Chroma => chroma::look(settings, &api(settings, cx).await?).await?,
             Engine::Weaviate => weaviate::look(settings, &api(settings, cx).await?).await?,
             Engine::Milvus => milvus::look(settings, &api(settings, cx).await?).await?,
-            #[cfg(feature = "postgres")]
             Engine::Pgvector => pgvector::look(settings, cx).await?,
-            #[cfg(not(feature = "postgres"))]
-            Engine::Pgvector => {
-                return Err(Unread::blind("bad_request", clean!("this build can't ask PostgreSQL")));
-            }
         };
         let mut fetched = Fetched::default();
         put(settings, seen, &mut history, cx.now.wall, &mut fetched);

@@ -60,7 +60,7 @@ async fn url(settings: &Settings, cx: &Cx) -> Result<Secret, Unread> {
     let address = settings.address();
     let Some(at) = &settings.password else { return Ok(Secret::public(&address)) };
     let password = cx.host.secret(at).await?;
-    let bad = || Unread::blind("bad_request", clean!("no password can be put into `url`"));
+    let bad = || Unread::blind("postgres_url", clean!("no password can be put into `url`"));
     let mut url = reqwest::Url::parse(&address).map_err(|_| bad())?;
     url.set_password(Some(password.expose())).map_err(|()| bad())?;
     Ok(Secret::new(url.as_str()))
@@ -69,6 +69,7 @@ async fn url(settings: &Settings, cx: &Cx) -> Result<Secret, Unread> {
 async fn count(database: &Database<'_>, table: &str) -> Result<Collection, Unread> {
     let rows = database.rows(&format!("SELECT count(*)::text FROM {table}"), 1).await?;
     let count = rows.into_iter().flatten().flatten().next().and_then(|count| count.parse().ok());
-    let points: u64 = count.ok_or_else(|| Unread::target("bad_answer", clean!("the table's count is no number")))?;
+    let points: u64 =
+        count.ok_or_else(|| Unread::target("postgres_broken", clean!("the table's count is no number")))?;
     Ok(Collection { points: Some(points), ..Collection::default() })
 }

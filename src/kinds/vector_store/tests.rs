@@ -136,7 +136,7 @@ fn yellow_and_grey_are_trouble_only_when_they_last() {
         let mut store = qdrant("");
         collection(&store, "docs", status, &json!("ok"), 10_000);
         assert_eq!(store.trouble(0), NOTHING);
-        assert_eq!(store.trouble(2 * HOUR), NOTHING);
+        assert_eq!(store.trouble(2 * HOUR - 60), NOTHING);
         assert_eq!(
             store.trouble(2 * HOUR + 600),
             [format!("docs long_busy: its status has been \"{status}\" for 2 h 10 min")]
@@ -225,6 +225,7 @@ fn an_index_that_is_built_anew_is_left_in_peace_and_one_that_is_not_is_told() {
     look(10_000, 100);
     look(500, 115);
     assert_eq!(look(520, 130), ["docs points_lost: 9480 of its 10000 points are gone"]);
+    assert_eq!(look(300, 145), ["docs points_lost: 9700 of its 10000 points are gone"]);
 }
 
 #[test]
@@ -295,7 +296,9 @@ fn many_collections_are_bounded_and_names_may_hold_anything() {
     let mut store = qdrant("");
     let names: Vec<String> = (0..153).map(|n| format!("c{n:03}")).collect();
     listed(&store, &names.iter().map(String::as_str).collect::<Vec<_>>());
-    names.iter().for_each(|name| collection(&store, name, "green", &json!("ok"), 5));
+    for name in &names {
+        collection(&store, name, "green", &json!("ok"), 5);
+    }
     assert_eq!(store.trouble(0), ["too_many_collections: 3 collections are not looked at, one check looks at 150"]);
     let mut store = qdrant("");
     listed(&store, &["a/b ?#ü"]);
@@ -386,7 +389,7 @@ fn weaviate_is_as_well_as_its_nodes_and_shards() {
 #[test]
 fn milvus_fails_with_status_200() {
     let mut store = Store::new("milvus", "");
-    store.toml.push_str(&format!("health_url = '{}'\nprobe = {{ collection = 'docs' }}", store.site.url()));
+    store.toml = format!("{}health_url = '{}'\nprobe = {{ collection = 'docs' }}", store.toml, store.site.url());
     let site = store.site.clone();
     site.answer("/healthz", 200, "text/plain", "OK");
     site.json("/v2/vectordb/collections/list", &json!({"code": 0, "data": ["docs"]}));
@@ -465,4 +468,119 @@ fn bad_settings_are_refused() {
     ] {
         assert_eq!(problems::<VectorStore>(toml), [want], "{toml}");
     }
+}
+
+/// A PostgreSQL that answers each query by the first of these words that is in it: rows of columns.
+type Answers = &'static [(&'static str, &'static [&'static [&'static str]])];
+
+fn postgres(answers: Answers) -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || serve_postgres(stream, answers));
+        }
+    });
+    port
+}
+
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap();
+    [&[kind], length.to_be_bytes().as_slice(), body].concat()
+}
+
+/// Logs everybody in and answers one cursor after the other.
+fn serve_postgres(mut stream: std::net::TcpStream, answers: Answers) -> Option<()> {
+    use std::io::{Read as _, Write as _};
+    let ready = || message(b'Z', b"I");
+    let done = || message(b'C', b"DONE\0");
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).ok()?;
+    let mut startup = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap() - 4];
+    stream.read_exact(&mut startup).ok()?;
+    stream.write_all(&[message(b'R', &[0; 4]), ready()].concat()).ok()?;
+    let mut asked = String::new();
+    loop {
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).ok()?;
+        let mut body = vec![0; usize::try_from(u32::from_be_bytes(head[1..].try_into().unwrap())).unwrap() - 4];
+        stream.read_exact(&mut body).ok()?;
+        let answer = match head[0] {
+            b'P' => {
+                asked = String::from_utf8_lossy(&body).into_owned();
+                message(b'1', b"")
+            }
+            b'D' => [message(b't', &[0, 0]), message(b'n', b"")].concat(),
+            b'B' => message(b'2', b""),
+            b'E' => done(),
+            b'C' => message(b'3', b""),
+            b'S' => ready(),
+            b'Q' if body.starts_with(b"FETCH") => {
+                let (_, rows) =
+                    answers.iter().find(|(word, _)| asked.contains(word)).unwrap_or_else(|| panic!("{asked}"));
+                [rows_of(rows), done(), ready()].concat()
+            }
+            b'Q' => [done(), ready()].concat(),
+            _ => return None,
+        };
+        stream.write_all(&answer).ok()?;
+    }
+}
+
+fn rows_of(rows: &[&[&str]]) -> Vec<u8> {
+    let count = |n: usize| u16::try_from(n).unwrap().to_be_bytes();
+    let columns = rows.first().map_or(1, |row| row.len());
+    let mut described = count(columns).to_vec();
+    for _ in 0..columns {
+        described.extend(b"c\0");
+        described.extend([0; 6]);
+        described.extend(25_u32.to_be_bytes());
+        described.extend([0xff; 6]);
+        described.extend([0; 2]);
+    }
+    let mut bytes = message(b'T', &described);
+    for row in rows {
+        let mut body = count(row.len()).to_vec();
+        for column in *row {
+            body.extend(u32::try_from(column.len()).unwrap().to_be_bytes());
+            body.extend(column.as_bytes());
+        }
+        bytes.extend(message(b'D', &body));
+    }
+    bytes
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn pgvector_is_its_extension_and_its_tables() {
+    const WELL: Answers = &[
+        ("pg_extension", &[&["0.8.0"]]),
+        ("pg_attribute", &[&["public.docs", "public.docs"], &["public.My Notes", "public.\"My Notes\""]]),
+        ("FROM public.docs", &[&["1200"]]),
+        ("FROM public.\"My Notes\"", &[&["7"]]),
+    ];
+    const BARE: Answers = &[("pg_extension", &[]), ("pg_attribute", &[])];
+    let look = |answers, more: &str| {
+        let mut store = Store::new("pgvector", more);
+        let url = format!("postgres://me@127.0.0.1:{}/agents", postgres(answers));
+        store.toml = store.toml.replace(&store.site.url(), &url);
+        store.look(0)
+    };
+    let well = look(WELL, "password = 'env:HOME'");
+    assert_eq!(well.trouble(), NOTHING);
+    assert_eq!(well.text("", "version"), Some("0.8.0"));
+    assert_eq!(
+        (well.number("public.docs", "points"), well.number("public.My Notes", "points")),
+        (Some(1_200.0), Some(7.0))
+    );
+    assert_eq!(
+        look(BARE, "collections = ['public.docs']").trouble(),
+        [
+            "extension_missing: the database has no extension `vector`",
+            "public.docs collection_missing: is not among the server's collections",
+        ]
+    );
+    let mut away = Store::new("pgvector", "");
+    away.toml = away.toml.replace(&away.site.url(), "postgres://me@127.0.0.1:1/agents");
+    assert!(away.unread().starts_with("connection_refused: "));
 }

@@ -32,7 +32,7 @@ pub(super) async fn look(settings: &Settings, api: &Api<'_>) -> Result<Seen, Unr
     let mut found = shards(nodes);
     let chosen = Chosen::of(settings, names);
     // A collection without a shard holds nothing yet (one with tenants, before the first).
-    let collections = chosen.looked_at.iter().map(|name| collection(found.remove(name).unwrap_or_default())).collect();
+    let collections = chosen.looked_at.iter().map(|name| collection(&found.remove(name).unwrap_or_default())).collect();
     let probe = match chosen.probe(settings) {
         Some(probe) => Some(search(api, probe).await),
         None => None,
@@ -72,9 +72,9 @@ fn shards(nodes: &[Value]) -> BTreeMap<String, Vec<&Value>> {
 }
 
 /// One collection of its shards: as bad as the worst of them.
-fn collection(shards: Vec<&Value>) -> Result<Collection, Unread> {
+fn collection(shards: &[&Value]) -> Result<Collection, Unread> {
     let mut collection = Collection { points: Some(0), ..Collection::default() };
-    for shard in &shards {
+    for shard in shards {
         let status = api::text(shard, "/vectorIndexingStatus").unwrap_or("READY");
         let health = match status {
             "READY" | "LAZY_LOADING" => Health::Well,

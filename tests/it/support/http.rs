@@ -1,5 +1,6 @@
 //! An HTTP server on loopback whose answers the test chooses while it runs, and which remembers what it was sent.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -46,6 +47,8 @@ impl Seen {
 
 struct Shared {
     answer: Answer,
+    /// Answers of their own for some paths, with their queries.
+    paths: BTreeMap<String, Answer>,
     seen: Vec<Seen>,
 }
 
@@ -62,7 +65,7 @@ impl Http {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let http = Self {
             addr: listener.local_addr().unwrap(),
-            shared: Arc::new(Mutex::new(Shared { answer, seen: Vec::new() })),
+            shared: Arc::new(Mutex::new(Shared { answer, paths: BTreeMap::new(), seen: Vec::new() })),
         };
         let serving = http.clone();
         std::thread::spawn(move || {
@@ -107,6 +110,23 @@ impl Http {
         self.shared.lock().unwrap().answer = answer;
     }
 
+    /// From now on this path, with its query, answers 200 with this JSON, whatever the others do.
+    pub fn json(&self, path: &str, json: &serde_json::Value) {
+        self.path(path, Answer::With(200, "application/json", json.to_string()));
+    }
+
+    /// From now on this path, with its query, answers like this, whatever the others do.
+    pub fn path(&self, path: &str, answer: Answer) {
+        self.shared.lock().unwrap().paths.insert(path.to_owned(), answer);
+    }
+
+    /// From now on every path answers like this.
+    pub fn paths_forgotten(&self, answer: Answer) {
+        let mut shared = self.shared.lock().unwrap();
+        shared.paths.clear();
+        shared.answer = answer;
+    }
+
     /// Takes out what was sent so far.
     pub fn take(&self) -> Vec<Seen> {
         std::mem::take(&mut self.shared.lock().unwrap().seen)
@@ -121,8 +141,9 @@ impl Http {
         let Some(seen) = read(&mut stream) else { return };
         let answer = {
             let mut shared = self.shared.lock().unwrap();
+            let answer = shared.paths.get(&seen.target).unwrap_or(&shared.answer).clone();
             shared.seen.push(seen);
-            shared.answer.clone()
+            answer
         };
         match answer {
             Answer::With(status, content_type, body) => {

@@ -19,6 +19,13 @@ pub use http::{Answer, Http, Seen};
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_pulsecheck");
 
+/// A pack's text, with the usual address of its system, which has to stand in it, replaced by a test's.
+pub fn pack(name: &str, usual: &str, here: &str) -> String {
+    let text = std::fs::read_to_string(format!("checks/{name}.toml")).unwrap();
+    assert!(text.contains(usual), "{name} has no {usual}");
+    text.replace(usual, here)
+}
+
 /// A user's home, a config, a state folder, and a clock that the test moves.
 pub struct Lab {
     dir: TempDir,

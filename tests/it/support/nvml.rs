@@ -69,10 +69,8 @@ impl Nvml {
     /// So many healthy cards, but for these lines, which come first.
     #[expect(clippy::disallowed_methods, reason = "a test's own file")]
     pub fn says(&self, cards: usize, but: &[&str]) {
-        let mut text = but.join("\n");
-        text.push_str(&format!("\ninit 0\ndriver 550.54.14\ncards {cards}\n"));
-        let cards = (0..cards).map(|n| HEALTHY.replace("{n}", &n.to_string()));
-        text.extend(cards);
+        let mut text = format!("{}\ninit 0\ndriver 550.54.14\ncards {cards}\n", but.join("\n"));
+        text.extend((0..cards).map(|n| HEALTHY.replace("{n}", &n.to_string())));
         std::fs::write(self.folder.join("nvml.state"), text).unwrap();
     }
 }

@@ -1,0 +1,738 @@
+//! Who comes in and who is turned away, read from logs and the journal: how much of it there is beside what is usual, and
+//! who is new.
+
+mod history;
+mod rules;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use self::history::{Breach, ENOUGH_HOURS, Known, Rate, Refused};
+use self::rules::{Means, Own, Preset, Trusted};
+use self::sources::{Counted, Files, FilesSeen, JournalSeen, Kept, MAX_FILES, NoJournal, Tally};
+use super::common::{FILE_REASONS, LANE_REASONS, MISSING, SPAWN_REASONS};
+use super::{Cx, FactDoc, Fetched, Kind, KindDoc, Memory, Past, ReasonDoc, ReasonOutcome, remote};
+use crate::clean;
+use crate::facts::{Blame, Class, Edge, Facts, Finding, Scale, Subject, Unit, Unread, Value, Weight, Worse};
+use crate::read::follow::Course;
+use crate::redact::Clean;
+use crate::settings::{Dur, PathGlob, Size};
+use crate::words::{count, human, seconds, span};
+
+/// Rules of one check.
+const MAX_RULES: usize = 30;
+/// Bytes that may be read in one look.
+const MOST_BYTES: u64 = 1 << 30;
+/// The keys that are shown.
+const TOP: usize = 3;
+/// A file that was not there for so long is forgotten.
+const FORGET_FILE: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// See [`Kind`].
+#[derive(Debug)]
+pub struct Access;
+
+/// Which logs to read, what to look for in them, and what is too much.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Log files, or globs of them. What a rotation made of one of them is found by itself.
+    #[serde(default)]
+    files: Vec<PathGlob>,
+    /// Whether the systemd journal is read: `yes`, `no`, or `if_no_file` when none of `files` can be read and was written to
+    /// within a week. By default `yes` without `files`, else `no`: many hosts write the same lines into both.
+    journal: Option<Journal>,
+    /// What of the journal is read, as in `journalctl FIELD=VALUE`: `_SYSTEMD_UNIT=myapp.service`. The presets add what
+    /// they need.
+    #[serde(default)]
+    journal_matches: Vec<String>,
+    /// Sets of rules that come with Pulsecheck: `sshd`, `sudo`, `pam`, `web` (nginx, Apache).
+    #[serde(default)]
+    presets: Vec<Preset>,
+    /// Rules of your own.
+    #[serde(default)]
+    patterns: Vec<Own>,
+    /// Who is never new: addresses, networks (`10.0.0.0/8`), users.
+    #[serde(default)]
+    trusted: Vec<String>,
+    /// So many times more than usual in an hour is a burst.
+    #[serde(default = "five")]
+    burst_factor: f64,
+    /// No fewer than this in an hour are a burst, whatever is usual.
+    #[serde(default = "twenty")]
+    burst_floor: u32,
+    /// More failures or events of one rule in an hour are a fail, whatever is usual.
+    max_per_hour: Option<u32>,
+    /// A login from where so many failures came shortly before is a fail: fewer are somebody who mistyped.
+    #[serde(default = "ten")]
+    failures_before_login: u32,
+    /// Fail when no line came for so long. By default a log may stand still.
+    max_quiet: Option<Dur>,
+    /// Bytes that one look reads of files, at most 1GiB; what is left waits for the next look.
+    #[serde(default = "much")]
+    max_bytes: Size,
+    /// Whether it is fine that none of the logs is there, as in a container: said, and no trouble.
+    #[serde(default)]
+    optional: bool,
+}
+
+const fn five() -> f64 {
+    5.0
+}
+const fn ten() -> u32 {
+    10
+}
+const fn twenty() -> u32 {
+    20
+}
+const fn much() -> Size {
+    Size(64 << 20)
+}
+
+/// Whether the journal is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Journal {
+    /// Always.
+    Yes,
+    /// Never.
+    No,
+    /// When none of the files can be read, or nobody wrote to one for a week.
+    IfNoFile,
+}
+
+const fn doc(
+    code: &'static str,
+    outcome: ReasonOutcome,
+    settled: bool,
+    about: &'static str,
+    action: &'static str,
+    needs_human: bool,
+) -> ReasonDoc {
+    ReasonDoc { code, outcome, settled, about, action, needs_human }
+}
+const WARN: ReasonOutcome = ReasonOutcome::Warn;
+const FAIL: ReasonOutcome = ReasonOutcome::Fail;
+const BLIND: ReasonOutcome = ReasonOutcome::Unknown(Blame::Blind);
+const fn info(name: &'static str, about: &'static str) -> FactDoc {
+    FactDoc { name, class: "info", about }
+}
+
+const REASONS: &[ReasonDoc] = &[
+    doc(
+        "login_after_failures",
+        FAIL,
+        true,
+        "a login succeeded from where many had just failed; it stands for a day",
+        "see what was done in that session, end it, and change that user's password and keys",
+        true,
+    ),
+    doc(
+        "new_source",
+        WARN,
+        true,
+        "a login from an address, or by a user, that was not seen for 90 days; said once",
+        "see whether that login is known to whoever it belongs to",
+        true,
+    ),
+    doc(
+        "burst",
+        WARN,
+        true,
+        "far more in the last hour than is usual at this time",
+        "see who causes it, and block the address or repair the client",
+        false,
+    ),
+    doc(
+        "too_many",
+        FAIL,
+        true,
+        "more than `max_per_hour` in the last hour",
+        "see who causes it, and block the address or repair the client",
+        false,
+    ),
+    doc(
+        "silent",
+        FAIL,
+        true,
+        "no line came for longer than `max_quiet`",
+        "see whether the logger still runs and where it writes to",
+        false,
+    ),
+    doc(
+        "lines_lost",
+        WARN,
+        false,
+        "the log was replaced or emptied and the old one was not found: lines may be missing",
+        "keep one rotated log unpacked (`delaycompress`)",
+        false,
+    ),
+    doc(
+        "behind",
+        WARN,
+        false,
+        "more came than one look reads: what is left comes the next time",
+        "raise `max_bytes`, or see what fills the log",
+        false,
+    ),
+    doc("too_many_files", BLIND, true, "the globs match more than 50 files", "give narrower globs", true),
+    doc(
+        "journal_failed",
+        BLIND,
+        true,
+        "journalctl ended with an error",
+        "run journalctl by hand and see what it says",
+        true,
+    ),
+];
+
+impl Kind for Access {
+    const DOC: KindDoc = KindDoc {
+        name: "access",
+        about: "Who comes in and who is turned away, by rules over the new lines of log files and the systemd journal. \
+                The first look counts nothing: it learns from what is there who was in before (of files up to \
+                `max_bytes`, of the journal the last 7 days). A rule that knows nobody yet learns the sources of \
+                its first logins in silence. How much is usual is known after a day; until then only `max_per_hour` limits. \
+                IPv6 addresses count as their network of 64 bits. Rotated and truncated logs are read to their end.",
+        subjects: "every rule by its name, every file by its path, and `journal`",
+        facts: &[
+            info("events", "of a rule: events since the last look"),
+            FactDoc {
+                name: "per_hour",
+                class: "gauge",
+                about: "of a rule: events in the last hour, at the time they were read; bands by `burst_factor` and `max_per_hour`",
+            },
+            info(
+                "usual_per_hour",
+                "of a rule: the mean of all hours of two weeks, or the median of this hour of earlier days if that is more",
+            ),
+            info("hours_known", "of a rule: hours that `usual_per_hour` is made of; 24 are needed"),
+            info("top", "of a rule: who caused most of it since the last look, foreign"),
+            info("known", "of a rule: how many sources of logins are known, at most 5,000"),
+            info("new_sources", "of a rule: sources of logins that are new, foreign"),
+            info("after_failures", "of a rule: logins of the last day that came after many failures, foreign"),
+            info("lines", "of the check: new lines in all; of a file or the journal: its new lines"),
+            info("sources", "of the check: how many logs are read"),
+            info("absent", "of the check: which logs are not there, where `optional` allows it"),
+            info("learned", "of a file or the journal: that this look only learned from it"),
+            info("course", "of a file or the journal: `first`, `same`, `rotated`, `lost`, `truncated`"),
+            info("left_bytes", "of a file: bytes that wait for the next look"),
+            info("behind", "of a file or the journal: whether something waits for the next look"),
+            info("too_long", "of a file: lines longer than 64 KiB, skipped"),
+            FactDoc {
+                name: "quiet_s",
+                class: "gauge",
+                about: "with `max_quiet`: seconds since a line came, or since the first look",
+            },
+        ],
+        reasons: &[REASONS, MISSING, FILE_REASONS, SPAWN_REASONS, LANE_REASONS],
+        example: r#"[check.logins]
+kind = "access"
+files = ["/var/log/auth.log"]
+journal = "if_no_file"
+presets = ["sshd", "sudo"]
+trusted = ["192.168.0.0/16"]
+"#,
+        thresholds_remind: false,
+    };
+    type Settings = Settings;
+
+    fn validate(settings: &Settings, report: &mut dyn FnMut(&str, String)) {
+        validate(settings, report);
+    }
+
+    async fn fetch(settings: &Settings, cx: &Cx) -> Result<Fetched, Unread> {
+        let deadline = remote::stop_at(cx);
+        let now = cx.now.wall;
+        let state = State::load(settings, &*cx.memory)?;
+        let mode = settings.journal_mode();
+        let files = Files {
+            paths: settings.files.iter().map(|path| (path.clone(), cx.host.expand(path.as_str()))).collect(),
+            kept: state.files.clone(),
+            last: state.kept.last,
+            now,
+            max_bytes: settings.max_bytes.0,
+            leave_abandoned: mode == Journal::IfNoFile,
+        };
+        let mut tally = state.tally(settings, now);
+        let about = settings.files.first().map_or("logs", PathGlob::as_str);
+        let read = move || {
+            let seen = files.read(&mut tally);
+            (tally, seen)
+        };
+        let (mut tally, seen) = cx.host.lane(about, deadline, read).await?;
+        let mut journal = None;
+        if mode == Journal::Yes || (mode == Journal::IfNoFile && seen.seen.is_empty()) {
+            let matches = settings.matches();
+            let (back, read) = sources::journal(&cx.host, &matches, state.cursor.clone(), tally, deadline).await?;
+            tally = back;
+            journal = Some(read);
+        }
+        state.fetched(settings, tally, seen, journal, now)
+    }
+
+    fn assess(_settings: &Settings, facts: &Facts, _past: &Past, _now: Timestamp) -> Vec<Finding> {
+        facts.subjects().iter().flat_map(|subject| findings(facts, subject)).collect()
+    }
+}
+
+fn validate(settings: &Settings, report: &mut dyn FnMut(&str, String)) {
+    let mode = settings.journal_mode();
+    if settings.presets.is_empty() && settings.patterns.is_empty() {
+        report("presets", "nothing to look for (give `presets` or `patterns`)".to_owned());
+    }
+    if mode == Journal::No && settings.files.is_empty() {
+        report("files", "nothing to read (give `files`, or leave `journal` out)".to_owned());
+    }
+    if mode == Journal::IfNoFile && settings.files.is_empty() {
+        report("journal", "`if_no_file` needs `files` (say `yes` to read the journal alone)".to_owned());
+    }
+    if mode != Journal::No && settings.matches().is_empty() && settings.problem_free() {
+        let said = "the whole journal would be read (give `journal_matches`, as in `_SYSTEMD_UNIT=myapp.service`)";
+        report("journal_matches", said.to_owned());
+    }
+    if mode == Journal::No && !settings.journal_matches.is_empty() {
+        report("journal_matches", "the journal is not read (set `journal` to `yes` or `if_no_file`)".to_owned());
+    }
+    for pair in &settings.journal_matches {
+        let name = pair.split_once('=').map_or("", |(name, _)| name);
+        let plain = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        if pair != "+" && (name.is_empty() || !name.chars().all(plain) || pair.chars().any(char::is_control)) {
+            report("journal_matches", format!("expected `FIELD=VALUE` or `+`, found `{}`", Clean::line(pair, 60)));
+        }
+    }
+    validate_rules(settings, report);
+    for text in settings.trusted.iter().filter(|text| Trusted::parse(text).is_none()) {
+        report("trusted", format!("`{}` is no address, network or user", Clean::line(text, 60)));
+    }
+    if !(settings.burst_factor.is_finite() && settings.burst_factor > 1.0) {
+        report("burst_factor", "expected a number above 1".to_owned());
+    }
+    for (key, zero) in [
+        ("burst_floor", settings.burst_floor == 0),
+        ("failures_before_login", settings.failures_before_login == 0),
+        ("max_per_hour", settings.max_per_hour == Some(0)),
+    ] {
+        if zero {
+            report(key, "expected at least 1".to_owned());
+        }
+    }
+    if settings.max_quiet.is_some_and(Dur::is_zero) {
+        report("max_quiet", "expected a duration above 0s".to_owned());
+    }
+    if !(1..=MOST_BYTES).contains(&settings.max_bytes.0) {
+        report("max_bytes", "expected a size up to 1GiB".to_owned());
+    }
+}
+
+fn validate_rules(settings: &Settings, report: &mut dyn FnMut(&str, String)) {
+    let mut names = BTreeSet::new();
+    let twice = rules::names(&settings.presets).filter(|(name, _)| !names.insert((*name).to_owned())).count();
+    if twice > 0 {
+        report("presets", "a preset stands twice".to_owned());
+    }
+    for own in &settings.patterns {
+        let shown = Clean::line(&own.name, 60);
+        if !crate::facts::is_name(&own.name) {
+            report("patterns", format!("`{shown}` is no name (small letters, digits, `-`, `_`, `.`)"));
+        }
+        if own.name == JOURNAL || !names.insert(own.name.clone()) {
+            report("patterns", format!("the name `{shown}` is taken already"));
+        }
+        let groups = || own.regex.regex().capture_names().flatten();
+        if let Some(key) = own.key.as_deref().filter(|key| groups().all(|group| group != *key)) {
+            let said = format!("`{shown}`: the expression has no group `(?P<{}>…)`", Clean::line(key, 60));
+            report("patterns", said);
+        }
+        if own.means == Means::Login && own.key.is_none() {
+            report("patterns", format!("`{shown}`: a login needs `key`, the group that holds who it was"));
+        }
+    }
+    if names.len() > MAX_RULES {
+        report("patterns", format!("at most {MAX_RULES} rules fit into one check (make it two)"));
+    }
+}
+
+/// The subject that the journal is.
+const JOURNAL: &str = "journal";
+
+impl Settings {
+    fn journal_mode(&self) -> Journal {
+        self.journal.unwrap_or(if self.files.is_empty() { Journal::Yes } else { Journal::No })
+    }
+    /// What journalctl is asked for: fields of the same name are alternatives, and `+` parts what stands beside each other.
+    fn matches(&self) -> Vec<String> {
+        let mut matches: Vec<String> =
+            rules::identifiers(&self.presets).map(|identifier| format!("SYSLOG_IDENTIFIER={identifier}")).collect();
+        if !matches.is_empty() && !self.journal_matches.is_empty() {
+            matches.push("+".to_owned());
+        }
+        matches.extend(self.journal_matches.iter().cloned());
+        matches
+    }
+    /// Whether something is looked for at all: else that is the problem to tell.
+    fn problem_free(&self) -> bool {
+        !(self.presets.is_empty() && self.patterns.is_empty())
+    }
+}
+
+/// What is kept as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Whole {
+    /// When it was first looked at.
+    first: Option<Timestamp>,
+    /// When it was last looked at.
+    last: Option<Timestamp>,
+    /// When a line last came.
+    line: Option<Timestamp>,
+    /// The events of each rule, by time.
+    rates: BTreeMap<String, Rate>,
+}
+
+/// All that is remembered, as it was before this look.
+struct State {
+    kept: Whole,
+    files: BTreeMap<String, Kept>,
+    known: BTreeMap<String, Known>,
+    refused: Refused,
+    cursor: Option<String>,
+}
+
+fn load<T: DeserializeOwned + Default>(memory: &dyn Memory, key: &str) -> Result<T, Unread> {
+    // What can't be read any more was written by another release: it is learned anew.
+    Ok(memory.get(key)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
+}
+
+fn file_key(path: &str) -> String {
+    let digest = crate::read::sha256(path.as_bytes());
+    format!("file:{}", digest.get(..32).unwrap_or(&digest))
+}
+
+impl State {
+    fn load(settings: &Settings, memory: &dyn Memory) -> Result<Self, Unread> {
+        let files =
+            memory.scan("file:")?.into_iter().filter_map(|(_, bytes)| serde_json::from_slice::<Kept>(&bytes).ok());
+        let mut known = BTreeMap::new();
+        for name in names(settings) {
+            known.insert(name.clone(), load(memory, &format!("known:{name}"))?);
+        }
+        Ok(Self {
+            kept: load(memory, "whole")?,
+            files: files.map(|kept| (kept.path.clone(), kept)).collect(),
+            known,
+            refused: load(memory, "refused")?,
+            cursor: load(memory, "cursor")?,
+        })
+    }
+
+    fn tally(&self, settings: &Settings, now: Timestamp) -> Tally {
+        Tally::new(
+            rules::compile(&settings.presets, &settings.patterns),
+            settings.trusted.iter().filter_map(|text| Trusted::parse(text)).collect(),
+            self.known.clone(),
+            self.refused.clone(),
+            u64::from(settings.failures_before_login),
+            now,
+        )
+    }
+
+    /// Puts the look together: facts, what could not be read, what to remember.
+    fn fetched(
+        self,
+        settings: &Settings,
+        mut tally: Tally,
+        seen: FilesSeen,
+        journal: Option<Result<JournalSeen, NoJournal>>,
+        now: Timestamp,
+    ) -> Result<Fetched, Unread> {
+        let mut fetched = Fetched::default();
+        let absent = self.sources(settings, &seen, journal, now, &mut fetched)?;
+        let none = &Subject::none();
+        let mut whole = Whole {
+            first: self.kept.first.or(Some(now)),
+            last: Some(now),
+            line: if tally.lines > 0 { Some(now) } else { self.kept.line.filter(|line| *line <= now) },
+            rates: BTreeMap::new(),
+        };
+        fetched.facts.info(none, "lines", tally.lines);
+        if !absent.is_empty() {
+            fetched.facts.put_foreign(none, "absent", absent.join("; "), Class::Info);
+        }
+        if let (Some(max), Some(since)) = (settings.max_quiet, whole.line.or(whole.first)) {
+            put_quiet(&mut fetched.facts, max, now.duration_since(since).as_secs().max(0));
+        }
+        tally.refused.age(now);
+        for (name, means) in rules_of(settings) {
+            let mut rate = self.kept.rates.get(&name).cloned().unwrap_or_default();
+            let known = tally.known.entry(name.clone()).or_default();
+            known.age(now);
+            let counted = tally.counted.remove(&name).unwrap_or_default();
+            if let Some(last) = self.kept.last {
+                let cap = rate.usual(now).map(|usual| burst_at(settings, usual));
+                rate.add(last, now, counted.events, cap);
+            }
+            let known = (means == Means::Login).then(|| known.len());
+            let breaches = tally.refused.breaches.iter().filter(|breach| breach.rule == name);
+            put_rule(&mut fetched.facts, settings, &name, means, &rate, &counted, known, breaches, now);
+            whole.rates.insert(name, rate);
+        }
+        self.remember(&whole, &tally, &mut fetched);
+        Ok(fetched)
+    }
+
+    /// The facts of each source, and what could not be read; gives what is not there and may be so.
+    fn sources(
+        &self,
+        settings: &Settings,
+        seen: &FilesSeen,
+        journal: Option<Result<JournalSeen, NoJournal>>,
+        now: Timestamp,
+        fetched: &mut Fetched,
+    ) -> Result<Vec<String>, Unread> {
+        let mut absent = Vec::new();
+        let facts = &mut fetched.facts;
+        for file in &seen.seen {
+            let path = file.path.to_string_lossy();
+            let me = &Subject::new(&path);
+            put_source(facts, me, file.course, file.lines, file.learned, file.left > 0);
+            if file.left > 0 {
+                facts.info(me, "left_bytes", file.left);
+            }
+            if file.too_long > 0 {
+                facts.info(me, "too_long", file.too_long);
+            }
+            let kept = Kept { path: path.clone().into_owned(), mark: file.mark.clone(), at: now };
+            fetched.remember.push((file_key(&path), serde_json::to_vec(&kept).ok()));
+        }
+        for kept in self.files.values().filter(|kept| now.duration_since(kept.at) > FORGET_FILE) {
+            if !seen.seen.iter().any(|file| file.path.to_string_lossy() == kept.path.as_str()) {
+                fetched.remember.push((file_key(&kept.path), None));
+            }
+        }
+        let either = settings.journal_mode() == Journal::IfNoFile;
+        let instead = either && matches!(journal, Some(Ok(_)));
+        for (path, unread) in &seen.unread {
+            let text = path.to_string_lossy();
+            let missing = unread.code.as_str() == "missing";
+            // A log that was there and is gone is trouble, wherever else one may look; one that never was is not.
+            let may_miss = !self.files.contains_key(&*text) && ((settings.optional && missing) || instead);
+            if may_miss {
+                absent.push(unread.said.to_string());
+            } else {
+                fetched.unread.insert(Subject::new(&text), unread.clone());
+            }
+        }
+        if seen.too_many {
+            let said = clean!("the globs match more than {MAX_FILES} files, and only these are read");
+            fetched.unread.insert(Subject::none(), Unread::blind("too_many_files", said));
+        }
+        let mut read = seen.seen.len();
+        let me = &Subject::new(JOURNAL);
+        match journal {
+            Some(Ok(journal)) => {
+                read += 1;
+                let course = match (&self.cursor, journal.lost) {
+                    (None, _) => Course::First,
+                    (Some(_), false) => Course::Same,
+                    (Some(_), true) => Course::Lost,
+                };
+                put_source(facts, me, course, journal.entries, self.cursor.is_none(), journal.cut);
+                fetched.remember.push(("cursor".to_owned(), serde_json::to_vec(&journal.cursor).ok()));
+            }
+            Some(Err(NoJournal::Absent(why))) if settings.optional && self.cursor.is_none() => {
+                absent.push(why.said.to_string());
+            }
+            // In place of files that can't be read: one trouble, told of the files.
+            Some(Err(_)) if either && !fetched.unread.is_empty() && self.cursor.is_none() => {}
+            Some(Err(NoJournal::Absent(why) | NoJournal::Unread(why))) => {
+                fetched.unread.insert(me.clone(), why);
+            }
+            None => {}
+        }
+        fetched.facts.info(&Subject::none(), "sources", read);
+        if read == 0 && absent.is_empty() && fetched.unread.is_empty() {
+            // Globs that match nothing.
+            if !settings.optional {
+                return Err(Unread::target("missing", Clean::new("no log is there")));
+            }
+            absent.push("no file matches".to_owned());
+        }
+        Ok(absent)
+    }
+
+    fn remember(&self, whole: &Whole, tally: &Tally, fetched: &mut Fetched) {
+        let mut keep = |key: String, value: Option<Vec<u8>>| fetched.remember.push((key, value));
+        keep("whole".to_owned(), serde_json::to_vec(whole).ok());
+        if tally.refused != self.refused {
+            keep("refused".to_owned(), serde_json::to_vec(&tally.refused).ok());
+        }
+        for (name, known) in tally.known.iter().filter(|(name, known)| self.known.get(*name) != Some(*known)) {
+            keep(format!("known:{name}"), serde_json::to_vec(known).ok());
+        }
+    }
+}
+
+fn rules_of(settings: &Settings) -> Vec<(String, Means)> {
+    let preset = rules::names(&settings.presets).map(|(name, means)| (name.to_owned(), means));
+    preset.chain(settings.patterns.iter().map(|own| (own.name.clone(), own.means))).collect()
+}
+
+fn names(settings: &Settings) -> impl Iterator<Item = String> {
+    rules_of(settings).into_iter().map(|(name, _)| name)
+}
+
+/// From how many an hour on it is a burst.
+fn burst_at(settings: &Settings, usual: f64) -> f64 {
+    (usual * settings.burst_factor).max(f64::from(settings.burst_floor))
+}
+
+fn put_source(facts: &mut Facts, me: &Subject, course: Course, lines: u64, learned: bool, behind: bool) {
+    let course = match course {
+        Course::First => "first",
+        Course::Same => "same",
+        Course::Rotated => "rotated",
+        Course::Lost => "lost",
+        Course::Truncated => "truncated",
+    };
+    facts.info(me, "course", course);
+    facts.info(me, "lines", lines);
+    if learned {
+        facts.info(me, "learned", true);
+    }
+    if behind {
+        facts.info(me, "behind", true);
+    }
+}
+
+fn put_quiet(facts: &mut Facts, max: Dur, quiet: i64) {
+    let scale = Scale {
+        unit: Unit::Seconds,
+        worse: Worse::Above,
+        warn: None,
+        fail: Some(Edge { at: max.as_secs_f64(), code: "silent".into(), settled: true }),
+        says: clean!("no line came for {}, at most {max} is allowed", span(quiet)),
+        episode: None,
+    };
+    facts.gauge(&Subject::none(), "quiet_s", seconds(quiet), scale);
+}
+
+#[expect(clippy::too_many_arguments, reason = "all that is known of a rule, from four places")]
+fn put_rule<'a>(
+    facts: &mut Facts,
+    settings: &Settings,
+    name: &str,
+    means: Means,
+    rate: &Rate,
+    counted: &Counted,
+    known: Option<usize>,
+    breaches: impl Iterator<Item = &'a Breach>,
+    now: Timestamp,
+) {
+    let me = &Subject::new(name);
+    facts.info(me, "events", counted.events);
+    let usual = rate.usual(now);
+    let per_hour = rate.last_hour(now);
+    if let Some(usual) = usual {
+        facts.info(me, "usual_per_hour", usual);
+    }
+    facts.info(me, "hours_known", rate.hours(now));
+    let top = top(counted);
+    let edge = |at: f64, code: &'static str| Edge { at, code: code.into(), settled: true };
+    // People log in as often as they like.
+    let counts = means != Means::Login;
+    let shown_usual = match usual {
+        Some(usual) => format!("usual are {}", human(usual.round(), Unit::None)),
+        None => format!("what is usual is known after {ENOUGH_HOURS} hours"),
+    };
+    let from = if top.is_empty() { Clean::default() } else { clean!(", lately from {}", top.quoted()) };
+    let scale = Scale {
+        unit: Unit::None,
+        worse: Worse::Above,
+        warn: usual.filter(|_| counts).map(|usual| edge(burst_at(settings, usual), "burst")),
+        fail: settings.max_per_hour.filter(|_| counts).map(|max| edge(f64::from(max), "too_many")),
+        says: clean!("{} in the last hour, {shown_usual}{from}", human(per_hour.round(), Unit::None)),
+        episode: None,
+    };
+    facts.gauge(me, "per_hour", per_hour, scale);
+    if !top.is_empty() {
+        facts.put_foreign(me, "top", top, Class::Info);
+    }
+    if let Some(known) = known {
+        facts.info(me, "known", known);
+    }
+    let set = |members: BTreeSet<Clean>| (!members.is_empty()).then_some(Value::Set(members));
+    if let Some(new) = set(counted.new.iter().map(|(key, who)| who_from(key, who.as_deref())).collect()) {
+        facts.put_foreign(me, "new_sources", new, Class::Info);
+    }
+    let breaches = breaches.map(|breach| {
+        let failures = count(breach.failures, "failure", "failures");
+        clean!("{} after {failures}", who_from(&breach.key, breach.who.as_deref()))
+    });
+    if let Some(breaches) = set(breaches.collect()) {
+        facts.put_foreign(me, "after_failures", breaches, Class::Info);
+    }
+}
+
+fn who_from(key: &str, who: Option<&str>) -> Clean {
+    match who {
+        Some(who) => clean!("{} from {}", Clean::line(who, 60), Clean::line(key, 100)),
+        None => Clean::line(key, 100),
+    }
+}
+
+/// `192.0.2.7 (40), 192.0.2.8 (2)`.
+fn top(counted: &Counted) -> Clean {
+    let mut keys: Vec<(&String, u64)> = counted.keys.iter().map(|(key, times)| (key, *times)).collect();
+    keys.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
+    let words: Vec<String> =
+        keys.iter().take(TOP).map(|(key, times)| format!("{} ({times})", Clean::line(key, 60))).collect();
+    Clean::line(&words.join(", "), 300)
+}
+
+/// Members as they stand in a sentence: the first few, quoted.
+fn listed(fact: &Value) -> Option<(Clean, Clean)> {
+    let Value::Set(members) = fact else { return None };
+    let all: Vec<&str> = members.iter().map(Clean::as_str).collect();
+    let first: Vec<String> = members.iter().take(TOP).map(|member| member.quoted().to_string()).collect();
+    let more = members.len().saturating_sub(TOP);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Some((clean!("{}{more}", first.join(", ")), Clean::new(&crate::read::sha256(all.join("\n").as_bytes()))))
+}
+
+fn findings(facts: &Facts, me: &Subject) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let members = |name| facts.get(me, name).and_then(|fact| listed(&fact.value));
+    if let Some((who, episode)) = members("after_failures") {
+        let said = clean!("let in where many attempts had failed: {who}");
+        let finding = Finding::new("login_after_failures", Weight::Fail, true, said).on(me);
+        found.push(Finding { episode: Some(episode), ..finding });
+    }
+    if let Some((who, episode)) = members("new_sources") {
+        let finding = Finding::new("new_source", Weight::Warn, true, clean!("for the first time: {who}")).on(me);
+        found.push(Finding { episode: Some(episode), ..finding });
+    }
+    match facts.text(me, "course").map(Clean::as_str) {
+        Some("lost") => {
+            let said = clean!("it was replaced, and the old one is not there: lines may be missing");
+            found.push(Finding::new("lines_lost", Weight::Warn, false, said).on(me));
+        }
+        Some("truncated") => {
+            let said = clean!("it was emptied: what was written since the last look may be missing");
+            found.push(Finding::new("lines_lost", Weight::Warn, false, said).on(me));
+        }
+        _ => {}
+    }
+    if facts.flag(me, "behind") == Some(true) {
+        let left = facts.number(me, "left_bytes").map(|left| crate::words::bytes(left));
+        let said = clean!("{} wait for the next look", left.unwrap_or_else(|| "further entries".to_owned()));
+        found.push(Finding::new("behind", Weight::Warn, false, said).on(me));
+    }
+    found
+}
