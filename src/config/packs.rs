@@ -29,7 +29,8 @@ pub enum Trace {
 /// Every pack, by name. One line a pack.
 pub static PACKS: &[Pack] = &[
     pack("chroma", include_str!("../../checks/chroma.toml"), CHROMA),
-    pack("claude-code", include_str!("../../checks/claude-code.toml"), CLAUDE_CODE).root("CLAUDE_CONFIG_DIR", "~/.claude"),
+    pack("claude-code", include_str!("../../checks/claude-code.toml"), CLAUDE_CODE)
+        .root("CLAUDE_CONFIG_DIR", "~/.claude"),
     pack("codex", include_str!("../../checks/codex.toml"), CODEX).root("CODEX_HOME", "~/.codex"),
     pack("hermes", include_str!("../../checks/hermes.toml"), HERMES).root("HERMES_HOME", "~/.hermes"),
     pack("host", include_str!("../../checks/host.toml"), None),

@@ -345,11 +345,7 @@ fn a_server_that_drips_or_says_too_much_is_given_up_on() {
     }
     // The login was answered; the goodbye is not waited for.
     for (protocol, greeting, script) in [
-        (
-            "imap",
-            "* OK\r\n",
-            &[OFFERS, ("AUTHENTICATE", "+ \r\n"), ("LOGOUT", "…"), ("", "A0001 OK in\r\n")] as Script,
-        ),
+        ("imap", "* OK\r\n", &[OFFERS, ("AUTHENTICATE", "+ \r\n"), ("LOGOUT", "…"), ("", "A0001 OK in\r\n")] as Script),
         ("smtp", "220 mx\r\n", &[HELLO, ("AUTH", "235 in\r\n"), ("QUIT", "…")]),
     ] {
         let server = Server::start(&world, How::Tls, greeting, script);

@@ -1,8 +1,8 @@
 //! One file a story; each is what a user would see.
 
-mod audio_outputs;
 mod access;
 mod agents_at_home;
+mod audio_outputs;
 mod bad_input;
 mod certificates;
 mod dead_gateway;
