@@ -28,61 +28,78 @@ pub enum Trace {
 
 /// Every pack, by name. One line a pack.
 pub static PACKS: &[Pack] = &[
-    pack("chroma", include_str!("../../checks/chroma.toml"), Some(&[Trace::Program("chroma")])),
-    pack(
-        "cron-jobs",
-        include_str!("../../checks/cron-jobs.toml"),
-        Some(&[Trace::Path("/etc/crontab"), Trace::Program("crontab")]),
-    ),
+    pack("chroma", include_str!("../../checks/chroma.toml"), CHROMA),
+    pack("claude-code", include_str!("../../checks/claude-code.toml"), CLAUDE_CODE)
+        .root("CLAUDE_CONFIG_DIR", "~/.claude"),
+    pack("codex", include_str!("../../checks/codex.toml"), CODEX).root("CODEX_HOME", "~/.codex"),
+    pack("cron-jobs", include_str!("../../checks/cron-jobs.toml"), CRON_JOBS),
+    pack("gpu-worker", include_str!("../../checks/gpu-worker.toml"), GPU_WORKER)
+        .root("GPU_WORKER_HOME", "~/gpu-worker"),
+    pack("hermes", include_str!("../../checks/hermes.toml"), HERMES).root("HERMES_HOME", "~/.hermes"),
     pack("host", include_str!("../../checks/host.toml"), None),
-    pack("langfuse", include_str!("../../checks/langfuse.toml"), Some(&[])),
-    pack("litellm", include_str!("../../checks/litellm.toml"), Some(&[Trace::Program("litellm")])),
-    pack("llamacpp", include_str!("../../checks/llamacpp.toml"), Some(&[Trace::Program("llama-server")])),
-    pack(
-        "n8n",
-        include_str!("../../checks/n8n.toml"),
-        Some(&[Trace::Path("~/.n8n"), Trace::Port(5678), Trace::Program("n8n")]),
-    ),
-    pack("ollama", include_str!("../../checks/ollama.toml"), Some(OLLAMA)),
-    pack("qdrant", include_str!("../../checks/qdrant.toml"), Some(QDRANT)),
-    pack("redis", include_str!("../../checks/redis.toml"), Some(REDIS)),
-    pack("vllm", include_str!("../../checks/vllm.toml"), Some(&[Trace::Program("vllm")])),
-    pack(
-        "weaviate",
-        include_str!("../../checks/weaviate.toml"),
-        Some(&[Trace::Path("/var/lib/weaviate"), Trace::Program("weaviate")]),
-    ),
+    pack("langfuse", include_str!("../../checks/langfuse.toml"), ON_REQUEST),
+    pack("litellm", include_str!("../../checks/litellm.toml"), LITELLM),
+    pack("llamacpp", include_str!("../../checks/llamacpp.toml"), LLAMACPP),
+    pack("n8n", include_str!("../../checks/n8n.toml"), N8N),
+    pack("nanobot", include_str!("../../checks/nanobot.toml"), NANOBOT),
+    pack("ollama", include_str!("../../checks/ollama.toml"), OLLAMA),
+    pack("openclaw", include_str!("../../checks/openclaw.toml"), OPENCLAW).root("OPENCLAW_STATE_DIR", "~/.openclaw"),
+    pack("qdrant", include_str!("../../checks/qdrant.toml"), QDRANT),
+    pack("redis", include_str!("../../checks/redis.toml"), REDIS),
+    pack("security", include_str!("../../checks/security.toml"), ON_REQUEST),
+    pack("vllm", include_str!("../../checks/vllm.toml"), VLLM),
+    pack("weaviate", include_str!("../../checks/weaviate.toml"), WEAVIATE),
 ];
+
+type Traces = Option<&'static [Trace]>;
 
 // A unit that is enabled is meant to run; a program that is there need not be. Ports that others use as well (3000, 4000,
 // 8000, 8080) are no trace of anybody.
-const OLLAMA: &[Trace] = &[
+const ON_REQUEST: Traces = Some(&[]);
+const CHROMA: Traces = Some(&[Trace::Program("chroma")]);
+const CLAUDE_CODE: Traces = Some(&[Trace::Path("~/.claude/projects"), Trace::Program("claude")]);
+const CODEX: Traces = Some(&[Trace::Path("~/.codex/sessions"), Trace::Program("codex")]);
+const CRON_JOBS: Traces = Some(&[Trace::Program("crontab")]);
+const GPU_WORKER: Traces = Some(&[Trace::Path("~/gpu-worker/queue.db"), Trace::Program("nvidia-smi")]);
+const HERMES: Traces = Some(&[Trace::Path("~/.hermes/state.db"), Trace::Program("hermes")]);
+const LITELLM: Traces = Some(&[Trace::Program("litellm")]);
+const LLAMACPP: Traces = Some(&[Trace::Program("llama-server")]);
+const N8N: Traces = Some(&[Trace::Path("~/.n8n"), Trace::Port(5678), Trace::Program("n8n")]);
+const NANOBOT: Traces = Some(&[Trace::Path("~/.nanobot"), Trace::Program("nanobot")]);
+const OLLAMA: Traces = Some(&[
     Trace::Path("/etc/systemd/system/default.target.wants/ollama.service"),
     Trace::Path("~/.ollama/models"),
     Trace::Port(11434),
     Trace::Program("ollama"),
-];
-const QDRANT: &[Trace] = &[
+]);
+const OPENCLAW: Traces = Some(&[
+    Trace::Path("~/.openclaw/openclaw.json"),
+    Trace::Path("~/.openclaw/state"),
+    Trace::Port(18789),
+    Trace::Program("openclaw"),
+]);
+const QDRANT: Traces = Some(&[
     Trace::Path("/etc/systemd/system/multi-user.target.wants/qdrant.service"),
     Trace::Path("/var/lib/qdrant"),
     Trace::Port(6333),
     Trace::Program("qdrant"),
-];
-const REDIS: &[Trace] = &[
+]);
+const REDIS: Traces = Some(&[
     Trace::Path("/etc/systemd/system/multi-user.target.wants/redis-server.service"),
     Trace::Path("/etc/systemd/system/multi-user.target.wants/redis.service"),
     Trace::Path("/etc/systemd/system/multi-user.target.wants/valkey.service"),
     Trace::Port(6379),
     Trace::Program("redis-server"),
     Trace::Program("valkey-server"),
-];
+]);
+const VLLM: Traces = Some(&[Trace::Program("vllm")]);
+const WEAVIATE: Traces = Some(&[Trace::Path("/var/lib/weaviate"), Trace::Program("weaviate")]);
 
-const fn pack(name: &'static str, text: &'static str, traces: Option<&'static [Trace]>) -> Pack {
+const fn pack(name: &'static str, text: &'static str, traces: Traces) -> Pack {
     Pack { name, text, traces, root: None }
 }
 
 impl Pack {
-    #[expect(dead_code, reason = "until a pack has one")]
     const fn root(mut self, variable: &'static str, folder: &'static str) -> Self {
         self.root = Some((variable, folder));
         self

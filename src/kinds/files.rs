@@ -2,7 +2,7 @@
 //! A list of paths, not a rule for a tree.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt as _, stream};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer};
 use super::common::{FILE_REASONS, LANE_REASONS};
 use super::{Cx, FactDoc, Fetched, Kind, KindDoc, Past, ReasonDoc, ReasonOutcome};
 use crate::clean;
-use crate::facts::{Facts, Finding, Subject, Unread, Value, Weight};
+use crate::facts::{Facts, Finding, MAX_TEXT_BYTES, Subject, Unread, Value, Weight};
 use crate::host::accounts::Accounts;
 use crate::host::files::{self, Stat};
 use crate::redact::Clean;
@@ -63,6 +63,9 @@ pub struct Settings {
     /// The greatest size of a file.
     #[serde(default)]
     pub max_size: Option<Size>,
+    /// Whether it is said, once, that something of what the globs match came or went (crash reports, uploads).
+    #[serde(default)]
+    pub watch_names: bool,
     /// Whether a path may be a symbolic link, which is then followed.
     #[serde(default = "yes")]
     pub symlinks: bool,
@@ -191,6 +194,7 @@ impl Kind for Files {
             FactDoc { name: "modified", class: "info", about: "when it was last written" },
             FactDoc { name: "user_id", class: "info", about: "the number of the user that the config asks for" },
             FactDoc { name: "group_id", class: "info", about: "the number of the group that the config asks for" },
+            FactDoc { name: "names", class: "set", about: "the paths that are there, foreign; with `watch_names`" },
             FactDoc { name: "unmatched", class: "info", about: "globs of the config that match nothing" },
             FactDoc { name: "unknown_account", class: "info", about: "users and groups of the config not known here" },
             FactDoc { name: "cut", class: "info", about: "globs that match more than are looked at (1,000 each)" },
@@ -265,6 +269,7 @@ mode = "0600"
         let looked: Vec<_> = stream::iter(looks).buffered(AT_ONCE).collect().await;
 
         let (mut unmatched, mut cut) = (Vec::new(), Vec::new());
+        let mut names = BTreeSet::new();
         for (glob, looked) in settings.paths.iter().zip(looked) {
             match looked {
                 Ok(looked) => {
@@ -276,6 +281,9 @@ mode = "0600"
                     }
                     for (path, seen) in looked.seen {
                         let subject = Subject::new(&path.display().to_string());
+                        if !matches!(seen, Ok(None)) {
+                            names.insert(Clean::line(subject.as_str(), MAX_TEXT_BYTES));
+                        }
                         match seen {
                             Ok(seen) => put(&mut fetched.facts, &subject, seen.as_ref(), &accounts),
                             Err(unread) => {
@@ -288,6 +296,10 @@ mode = "0600"
                     fetched.unread.insert(Subject::new(&cx.host.expand(glob.as_str()).display().to_string()), unread);
                 }
             }
+        }
+        // A glob that could not be gone through, or not to its end, would look as if something went.
+        if settings.watch_names && fetched.unread.is_empty() && cut.is_empty() {
+            fetched.facts.set(&none, "names", names, true);
         }
         for (name, list) in [("unmatched", unmatched), ("cut", cut), ("unknown_account", unknown)] {
             if !list.is_empty() {
@@ -496,6 +508,27 @@ mod tests {
             let found = problems::<Files>(toml);
             assert!(found.len() == 1 && found[0].starts_with(said), "{toml}: {found:?}");
         }
+    }
+
+    #[test]
+    fn what_a_glob_matches_can_be_watched() {
+        let dir = tempfile::tempdir().unwrap();
+        let glob = dir.path().join("crash-*");
+        let mut trial = Trial::new(dir.path());
+        let mut names = |more: &str| {
+            let toml = format!("paths = ['{}']\nexists = 'optional'\n{more}", glob.display());
+            let look = trial.look::<Files>(&settings::<Files>(&toml)).unwrap();
+            assert_eq!(look.codes(), [""; 0]);
+            match look.facts.get(&Subject::none(), "names").map(|fact| (fact.foreign, fact.value.clone())) {
+                Some((true, Value::Set(names))) => Some(names.len()),
+                None => None,
+                other => panic!("{other:?}"),
+            }
+        };
+        // None at all is a set too: the first that comes is a change.
+        assert_eq!((names(""), names("watch_names = true")), (None, Some(0)));
+        write(&dir.path().join("crash-1"), b"1", 0o600);
+        assert_eq!(names("watch_names = true"), Some(1));
     }
 
     #[test]

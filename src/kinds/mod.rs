@@ -3,6 +3,7 @@
 
 pub mod access;
 mod api;
+pub mod api_auth;
 pub mod baseline;
 pub mod command;
 pub mod common;
@@ -34,6 +35,7 @@ mod testing;
 mod tests;
 pub mod tls;
 pub mod token;
+pub mod trend;
 pub mod vector_store;
 mod words;
 
@@ -59,6 +61,7 @@ use crate::redact::Clean;
 /// Every kind this build knows, by name. One line a kind.
 pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<access::Access>::NEW,
+    &Entry::<api_auth::ApiAuth>::NEW,
     &Entry::<baseline::Baseline>::NEW,
     &Entry::<command::Command>::NEW,
     &Entry::<files::Files>::NEW,

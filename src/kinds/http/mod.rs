@@ -1,5 +1,7 @@
 //! A URL and what it must answer: status, content type, body, and any condition over them.
 
+mod told;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +19,7 @@ use crate::expr::{Expr, Place, Val};
 use crate::facts::{Blame, Class, Facts, Finding, Subject, Unread, Weight};
 use crate::host::http::{Request, Response};
 use crate::redact::{Clean, Secret};
-use crate::settings::{Dur, Pattern, SecretRef, Size};
+use crate::settings::{Dur, JsonPath, Pattern, SecretRef, Size};
 
 /// Bytes of a body that are kept to be shown when it is not what was expected.
 const SHOWN_BYTES: usize = 200;
@@ -82,6 +84,13 @@ pub struct Settings {
     ca_file: Option<String>,
     /// A header whose value is watched as `version`.
     version_header: Option<String>,
+    /// Facts that are read out of the answer's JSON, by name (`{ queue = "$.queue.depth" }`): numbers, flags and text,
+    /// shown and never compared. Rules can read them.
+    #[serde(default)]
+    facts: BTreeMap<String, JsonPath>,
+    /// Where the answer's JSON says for how many milliseconds the server has been up (`"$.uptimeMs"`): that it was
+    /// restarted is said, once.
+    uptime_ms: Option<JsonPath>,
     /// Warn when the answer took longer.
     warn_after: Option<Dur>,
     /// Fail when the answer took longer.
@@ -221,6 +230,13 @@ impl Kind for Http {
             FactDoc { name: "body_contains", class: "info", about: "whether the body has the text `body_contains`" },
             FactDoc { name: "body_matches", class: "info", about: "whether `body_matches` was found in the body" },
             FactDoc { name: "expect_holds", class: "info", about: "whether `expect` holds" },
+            FactDoc {
+                name: "uptime_s",
+                class: "info",
+                about: "for how many seconds the server has been up, by `uptime_ms`",
+            },
+            FactDoc { name: "started_at", class: "state", about: "when the server started, by `uptime_ms`" },
+            FactDoc { name: "*", class: "info", about: "what `facts` asks for; text of it is foreign" },
             FactDoc { name: "body_start", class: "info", about: "the body's beginning, where it is not as expected" },
         ],
         reasons: &[REASONS, HTTP_REASONS, CONNECT_REASONS, LANE_REASONS, SECRET_REASONS],
@@ -250,6 +266,7 @@ expect = 'json.ready == true'
             report("redirects", format!("at most {MAX_REDIRECTS} redirects are followed"));
         }
         validate_headers(settings, report);
+        told::validate(settings, report);
         remote::validate_latency(settings.warn_after, settings.fail_after, report);
     }
 
@@ -262,6 +279,12 @@ expect = 'json.ready == true'
         }
         let response = answered?;
         let mut fetched = Fetched::from(facts_of(settings, &response));
+        if told::is_wanted(settings) && !response.cut {
+            let (wanted, body) = (told::Wanted::from(settings), response.body.clone());
+            let told =
+                cx.host.lane(&format!("answer of {}", cx.check), deadline, move || told::read(&body, &wanted)).await?;
+            told.put(cx, &mut fetched)?;
+        }
         if wrong_with(settings, &fetched.facts).is_some() {
             return Ok(fetched);
         }
@@ -310,7 +333,7 @@ fn cannot_tell(fetched: &mut Fetched) {
     fetched.unread.insert(Subject::none(), Unread::blind("body_cut", said));
 }
 
-fn validate_url(url: &str, report: &mut dyn FnMut(&str, String)) {
+pub(super) fn validate_url(url: &str, report: &mut dyn FnMut(&str, String)) {
     match reqwest::Url::parse(url) {
         Ok(parsed) if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none_or(str::is_empty) => {
             report("url", "`url` must begin with `http://` or `https://` and name a host".to_owned());

@@ -283,3 +283,35 @@ async fn what_the_host_could_not_reach_is_documented() {
     assert_eq!((unread.code.as_str(), unread.blame), ("connection_refused", Blame::Target));
     assert!(Http::DOC.reason("connection_refused").is_some());
 }
+
+#[test]
+fn facts_are_named_and_read_out_of_the_answer() {
+    let url = "url = 'http://a/'\n";
+    for (toml, said) in [
+        ("facts = { 'a b' = '$.a' }", "`a b` is no name of a fact (small letters, digits and `_`)"),
+        ("facts = { status = '$.a' }", "`status` is a fact of every `http` check (take another name)"),
+    ] {
+        assert_eq!(problems(&parse(&format!("{url}{toml}"))), [("facts".to_owned(), said.to_owned())]);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut trial = testing::Trial::new(dir.path());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let mut started = Vec::new();
+    for uptime in [60_000, 90_000, 5_000, 6_000] {
+        let body = format!(
+            r#"{{"uptimeMs": {uptime}, "queue": {{"depth": 7}}, "mode": "calm", "ok": true, "part": 0.5, "list": [1]}}"#
+        );
+        let (port, _) = runtime.block_on(testing::web("200 OK", "application/json", &body));
+        let toml = format!(
+            "url = 'http://127.0.0.1:{port}/'\nuptime_ms = '$.uptimeMs'\nfacts = {{ depth = '$.queue.depth', mode = '$.mode', \
+             fine = '$.ok', part = '$.part', list = '$.list', none = '$.none' }}"
+        );
+        let look = trial.look::<Http>(&testing::settings::<Http>(&toml)).unwrap();
+        assert_eq!((look.number("", "depth"), look.text("", "mode")), (Some(7.0), Some("calm")));
+        assert_eq!((look.number("", "fine"), look.number("", "part")), (Some(1.0), Some(0.5)));
+        assert!(look.facts.get(&Subject::none(), "mode").unwrap().foreign);
+        assert_eq!((look.number("", "list"), look.number("", "none")), (None, None));
+        started.push(look.facts.get(&Subject::none(), "started_at").unwrap().value.clone());
+    }
+    assert_eq!((started[0] == started[1], started[1] == started[2], started[2] == started[3]), (true, false, true));
+}

@@ -40,7 +40,7 @@ pub(super) struct Ledger {
     pub jobs: Vec<Entry>,
     /// Jobs of which something can't be read, by name.
     pub unread: Vec<(String, Unread)>,
-    /// `database` or `files`.
+    /// `database`, `files`, or `none` where there is no job yet.
     pub layout: &'static str,
     /// When the older ledger beside it was written.
     pub legacy: Option<Timestamp>,
@@ -69,12 +69,12 @@ pub(super) struct Entry {
     pub skipped: u32,
     pub schedule_errors: u32,
     pub error: Option<String>,
-    pub printed_nothing: bool,
     pub recorded_start: Option<Timestamp>,
     pub running_since: Option<Timestamp>,
     pub auto_disabled: Option<String>,
-    /// What the last execution said was lost, and why where that is known.
-    pub undelivered: Option<Option<String>>,
+    /// Whether what the last execution said was lost.
+    pub undelivered: bool,
+    pub delivery_error: Option<String>,
 }
 
 /// When a job starts.
@@ -94,6 +94,8 @@ pub(super) enum Outcome {
     #[default]
     Never,
     Ok,
+    /// It ended well and printed nothing.
+    Empty,
     Error,
     Interrupted,
     Skipped,
@@ -105,7 +107,7 @@ impl Outcome {
     pub(super) fn word(&self) -> &'static str {
         match self {
             Self::Never => "never",
-            Self::Ok => "ok",
+            Self::Ok | Self::Empty => "ok",
             Self::Error => "error",
             Self::Interrupted => "interrupted",
             Self::Skipped => "skipped",
@@ -120,10 +122,21 @@ pub(super) fn read(source: Source, folder: &Path, zone: &TimeZone, deadline: Ins
     let in_workspace = || folder.join("workspace/cron/jobs.json");
     match source {
         Source::Exec | Source::Openclaw => openclaw(folder, zone, deadline),
-        Source::Hermes => from_files(&[folder.join("cron/jobs.json")], folder, |job| hermes(job, zone)),
+        Source::Hermes => or_none(folder, from_files(&[folder.join("cron/jobs.json")], |job| hermes(job, zone))?),
         Source::Nanobot => {
-            from_files(&[in_workspace(), folder.join("cron/jobs.json")], folder, |job| nanobot(job, zone))
+            or_none(folder, from_files(&[in_workspace(), folder.join("cron/jobs.json")], |job| nanobot(job, zone))?)
         }
+    }
+}
+
+/// These two make their file with the first job: without one there is none.
+fn or_none(folder: &Path, ledger: Option<Ledger>) -> Result<Ledger, Unread> {
+    match ledger {
+        Some(ledger) => Ok(ledger),
+        None if files::stat(folder)?.is_some_and(|stat| stat.is_dir) => {
+            Ok(Ledger { layout: "none", ..Ledger::default() })
+        }
+        None => Err(missing(folder)),
     }
 }
 
@@ -252,19 +265,16 @@ fn openclaw_files(path: &Path, folder: &Path, zone: &TimeZone) -> Result<Ledger,
             Some(jobs.ok_or_else(|| bad(&states_path, "has no `jobs` by id"))?)
         }
     };
-    from_files(&[path.to_owned()], folder, |job| {
+    let ledger = from_files(&[path.to_owned()], |job| {
         let of = states.and_then(|states| states.get(job.get("id").and_then(Value::as_str).unwrap_or_default()));
         let state = of.map(|of| of.get("state").unwrap_or(of)).or_else(|| job.get("state"));
-        Ok(entry(job, state.unwrap_or(&Value::Null), zone))
-    })
+        entry(job, state.unwrap_or(&Value::Null), zone)
+    })?;
+    ledger.ok_or_else(|| missing(folder))
 }
 
-/// The first of these files that is there: `jobs`, or the list alone.
-fn from_files(
-    paths: &[PathBuf],
-    folder: &Path,
-    read: impl Fn(&Value) -> Result<Entry, String>,
-) -> Result<Ledger, Unread> {
+/// The first of these files that is there, if one is: `jobs`, or the list alone.
+fn from_files(paths: &[PathBuf], read: impl Fn(&Value) -> Entry) -> Result<Option<Ledger>, Unread> {
     for path in paths {
         let Some(document) = homes::json(path)? else { continue };
         let jobs = document.get("jobs").unwrap_or(&document).as_array();
@@ -274,15 +284,15 @@ fn from_files(
         for job in jobs.iter().take(MAX_ROWS) {
             let text = |key: &str| job.get(key).and_then(Value::as_str).map(str::trim).unwrap_or_default();
             let name = if text("name").is_empty() { text("id") } else { text("name") };
-            let entry = if name.is_empty() { Err("has neither name nor id".to_owned()) } else { read(job) };
-            match entry {
-                Ok(entry) => ledger.jobs.push(Entry { id: text("id").to_owned(), name: name.to_owned(), ..entry }),
-                Err(why) => ledger.unread.push((name.to_owned(), bad(path, &format!("has a job that {why}")))),
+            if name.is_empty() {
+                ledger.unread.push((String::new(), bad(path, "has a job with neither name nor id")));
+                continue;
             }
+            ledger.jobs.push(Entry { id: text("id").to_owned(), name: name.to_owned(), ..read(job) });
         }
-        return Ok(ledger);
+        return Ok(Some(ledger));
     }
-    Err(missing(folder))
+    Ok(None)
 }
 
 /// A moment in milliseconds since 1970; 0 means none.
@@ -306,17 +316,17 @@ fn entry(job: &Value, state: &Value, zone: &TimeZone) -> Entry {
     let created = ms(job, "createdAtMs");
     let limit = payload.get("timeoutSeconds").and_then(Value::as_f64).filter(|secs| *secs > 0.0);
     let error = text(state, "lastError").map(str::to_owned);
+    let said = text(state, "lastDiagnosticSummary").unwrap_or_default().to_lowercase();
     let outcome = match text(state, "lastRunStatus").or_else(|| text(state, "lastStatus")) {
         None => Outcome::Never,
+        Some("ok") if said.starts_with(NO_OUTPUT) => Outcome::Empty,
         Some("ok") => Outcome::Ok,
         Some("error") if error.as_deref().is_some_and(is_restart) => Outcome::Interrupted,
         Some("error") => Outcome::Error,
         Some("skipped") => Outcome::Skipped,
         Some(_) => Outcome::Other,
     };
-    let said = text(state, "lastDiagnosticSummary").unwrap_or_default().to_lowercase();
-    let printed_nothing = outcome == Outcome::Ok && said.starts_with(NO_OUTPUT);
-    let quiet = printed_nothing || SILENT.contains(&said.as_str());
+    let quiet = outcome == Outcome::Empty || SILENT.contains(&said.as_str());
     let auto_disabled = state.get("autoDisabled").filter(|disabled| disabled.is_object());
     Entry {
         enabled: job.get("enabled").and_then(Value::as_bool).unwrap_or(true),
@@ -332,22 +342,21 @@ fn entry(job: &Value, state: &Value, zone: &TimeZone) -> Entry {
         recorded_start: ms(state, "nextRunAtMs"),
         running_since: ms(state, "runningAtMs"),
         auto_disabled: auto_disabled.map(|why| text(why, "reason").unwrap_or("unknown").to_owned()),
-        undelivered: undelivered(job, state, quiet),
+        undelivered: is_undelivered(job, state, quiet),
+        delivery_error: text(state, "lastDeliveryError").map(str::to_owned),
         outcome,
         error,
-        printed_nothing,
         ..Entry::default()
     }
 }
 
 /// Whether the last words were lost: not when delivery is switched off, when they were kept back on purpose, or when
 /// there were none.
-fn undelivered(job: &Value, state: &Value, quiet: bool) -> Option<Option<String>> {
+fn is_undelivered(job: &Value, state: &Value, quiet: bool) -> bool {
     let mode = job.get("delivery").and_then(|delivery| text(delivery, "mode"));
     let kept_back = quiet || mode == Some("none") || text(state, "deliverySuppressionReason").is_some();
     let failed = text(state, "lastDeliveryStatus") == Some("not-delivered");
-    let why = text(state, "lastDeliveryError");
-    ((failed || why.is_some()) && !kept_back).then(|| why.map(str::to_owned))
+    (failed || text(state, "lastDeliveryError").is_some()) && !kept_back
 }
 
 /// A schedule as OpenClaw and nanobot write it.
@@ -360,7 +369,10 @@ fn plan(schedule: &Value, created: Option<Timestamp>, zone: &TimeZone) -> When {
         }
         Some("every") => {
             let every = schedule.get("everyMs").and_then(Value::as_i64).filter(|every| *every > 0);
-            let anchor = ms(schedule, "anchorMs").or(created).unwrap_or(Timestamp::UNIX_EPOCH);
+            // Anchors may be counted from 1970 on: 0 is one.
+            let anchor = schedule.get("anchorMs").and_then(Value::as_i64);
+            let anchor = anchor.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+            let anchor = anchor.or(created).unwrap_or(Timestamp::UNIX_EPOCH);
             let plan = every.map(|every| Plan::Every { every: SignedDuration::from_millis(every), anchor });
             plan.map_or_else(|| unreadable("every"), When::Planned)
         }
@@ -388,7 +400,7 @@ fn slots(expr: &str, tz: Option<&str>, zone: &TimeZone) -> Option<Plan> {
 }
 
 /// A job of nanobot's. It keeps a history instead of counting.
-fn nanobot(job: &Value, zone: &TimeZone) -> Result<Entry, String> {
+fn nanobot(job: &Value, zone: &TimeZone) -> Entry {
     let state = job.get("state").unwrap_or(&Value::Null);
     let mut entry = entry(job, state, zone);
     let runs = state.get("runHistory").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -398,11 +410,11 @@ fn nanobot(job: &Value, zone: &TimeZone) -> Result<Entry, String> {
     let errors = runs.iter().take_while(|(_, failed)| *failed).count();
     entry.errors = u32::try_from(errors).ok().filter(|_| !runs.is_empty());
     entry.is_heartbeat = text(job, "name") == Some("heartbeat");
-    Ok(entry)
+    entry
 }
 
 /// A job of Hermes'. It counts nothing: streaks are counted here.
-fn hermes(job: &Value, zone: &TimeZone) -> Result<Entry, String> {
+fn hermes(job: &Value, zone: &TimeZone) -> Entry {
     let at = |key: &str| job.get(key).and_then(moment);
     let created = at("created_at");
     let schedule = job.get("schedule").unwrap_or(&Value::Null);
@@ -419,9 +431,9 @@ fn hermes(job: &Value, zone: &TimeZone) -> Result<Entry, String> {
         _ => When::Untold,
     };
     let paused = matches!(text(job, "state"), Some("paused" | "completed" | "disabled"));
-    let undelivered = text(job, "last_delivery_error").map(|why| Some(why.to_owned()));
+    let delivery_error = text(job, "last_delivery_error").map(str::to_owned);
     let error = text(job, "last_error").map(str::to_owned);
-    Ok(Entry {
+    Entry {
         enabled: job.get("enabled").and_then(Value::as_bool).unwrap_or(true) && !paused,
         plan,
         created,
@@ -435,7 +447,8 @@ fn hermes(job: &Value, zone: &TimeZone) -> Result<Entry, String> {
         },
         error,
         recorded_start: at("next_run_at"),
-        undelivered,
+        undelivered: delivery_error.is_some(),
+        delivery_error,
         ..Entry::default()
-    })
+    }
 }

@@ -251,7 +251,11 @@ const FACTS: &[FactDoc] = &[
     fact("jobs_left_out", "info", "of the check itself: how many were not"),
     fact("jobs_disabled", "info", "of the check itself: how many are switched off in the agent's ledger"),
     fact("jobs_missing", "info", "of the check itself: those of `jobs` that the agent's ledger doesn't have"),
-    fact("layout", "state", "of the check itself: how the agent keeps its ledger, `database` or `files`"),
+    fact(
+        "layout",
+        "state",
+        "of the check itself: how the agent keeps its ledger: `database`, `files`, or `none` while it has no job",
+    ),
     fact("legacy_ledger", "info", "of the check itself: when the older ledger beside it was written, which isn't read"),
     fact("consecutive_failures", "gauge", "executions in a row that failed; by `failures`"),
     fact("overdue_s", "gauge", "seconds since its start was due, below 0 before that; over the grace it is `late`"),

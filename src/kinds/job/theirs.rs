@@ -77,7 +77,7 @@ impl Kept {
         let moved = before.filter(|before| entry.enabled && (!before.enabled || before.schedule != schedule));
         let (errors, interrupted) = Self::errors(before, entry, fresh);
         let empty = match before {
-            _ if !entry.printed_nothing => 0,
+            _ if entry.outcome != Outcome::Empty => 0,
             Some(before) => before.empty.max(1) + u32::from(fresh && before.empty > 0),
             None => 1,
         };
@@ -90,7 +90,7 @@ impl Kept {
         let (old, old_interrupted) = before.map_or((0, 0), |before| (before.errors, before.interrupted));
         let Some(errors) = entry.errors else {
             return match entry.outcome {
-                Outcome::Ok | Outcome::Never => (0, 0),
+                Outcome::Ok | Outcome::Empty | Outcome::Never => (0, 0),
                 Outcome::Error | Outcome::Interrupted if fresh => {
                     (old.saturating_add(1), old_interrupted.saturating_add(u32::from(is_interrupted)))
                 }
@@ -208,9 +208,9 @@ impl Look {
             skipped.says = clean!("was skipped by its scheduler {times}");
         }
         facts.gauge(me, "skipped_starts", entry.skipped, skipped);
-        if let Some(why) = &entry.undelivered {
+        if entry.undelivered {
             facts.info(me, "undelivered", true);
-            if let Some(why) = why {
+            if let Some(why) = &entry.delivery_error {
                 facts.put_foreign(me, "delivery_error", Clean::line(why, MAX_TEXT_BYTES), Class::Info);
             }
         }
@@ -291,16 +291,13 @@ fn own_limit(limit: Option<SignedDuration>, secs: i64) -> Scale {
     let edge = |at: SignedDuration, code: &'static str| Edge { at: at.as_secs_f64(), code: code.into(), settled: true };
     let runs = span(secs);
     let mut scale = Scale::plain(Unit::Seconds);
-    match limit {
-        Some(limit) => {
-            scale.fail = Some(edge(limit.saturating_add(TO_END), "stuck"));
-            scale.says = clean!("has been running for {runs}, its own limit is {}", span(limit.as_secs()));
-        }
-        None => {
-            scale.warn = Some(edge(UNLIMITED.0, "too_long"));
-            scale.fail = Some(edge(UNLIMITED.1, "stuck"));
-            scale.says = clean!("has been running for {runs}, and nothing limits it");
-        }
+    if let Some(limit) = limit {
+        scale.fail = Some(edge(limit.saturating_add(TO_END), "stuck"));
+        scale.says = clean!("has been running for {runs}, its own limit is {}", span(limit.as_secs()));
+    } else {
+        scale.warn = Some(edge(UNLIMITED.0, "too_long"));
+        scale.fail = Some(edge(UNLIMITED.1, "stuck"));
+        scale.says = clean!("has been running for {runs}, and nothing limits it");
     }
     scale
 }

@@ -1,6 +1,7 @@
 //! One file a story; each is what a user would see.
 
 mod access;
+mod agents_at_home;
 mod audio_outputs;
 mod bad_input;
 mod certificates;
@@ -12,12 +13,15 @@ mod flaky_target;
 mod flapping;
 mod full_disk;
 mod gpu;
+mod gpu_worker;
 mod job_outputs;
 mod killed;
 mod model_servers;
 mod nagios;
 mod nothing_looked;
+mod openclaw;
 mod people;
+mod queues;
 mod rules;
 mod secrets;
 mod silent_targets;

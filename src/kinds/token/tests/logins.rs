@@ -193,7 +193,7 @@ fn claude_code_and_codex_keep_one_login_or_none_in_a_file() {
         assert_eq!(band(&look.facts, &Subject::none()).as_deref(), want, "{source} {login}");
         assert_eq!(look.codes(), [""; 0]);
 
-        std::fs::write(home.path(file), "{\"tokens\": {").unwrap();
+        files::replace(&home.path(file), b"{\"tokens\": {", 0o600).unwrap();
         assert_eq!(home.look_in(0, &toml).unwrap_err().code.as_str(), "bad_token");
     }
     let mut home = Home::new();
