@@ -241,11 +241,11 @@ impl Look<'_> {
     /// rights that this user has. Shared memory that nobody made is not made by us.
     fn beside_its_owner(&self) -> Result<Option<Connection>, Unread> {
         // With the first way no mark is written into the shared memory; it fails where the log has none yet that fits.
-        for more in ["&readonly_shm=1", ""] {
+        for options in ["&readonly_shm=1", ""] {
             if !beside(self.path, "-shm").exists() || !beside(self.path, "-wal").exists() {
                 break;
             }
-            match self.open(self.path, "ro", more) {
+            match self.open(self.path, "ro", options) {
                 Ok(conn) => return self.known(conn).map(Some),
                 Err(error) if lacks_rights(&error) => {}
                 Err(error) => return Err(unread(self.path, &error)),
@@ -255,8 +255,8 @@ impl Look<'_> {
     }
 
     /// A connection that sees one state of the database, is bounded in time and size, and can do nothing but read.
-    fn open(&self, path: &Path, mode: &str, more: &str) -> rusqlite::Result<Connection> {
-        let uri = format!("file:{}?mode={mode}{more}", percent(path));
+    fn open(&self, path: &Path, mode: &str, options: &str) -> rusqlite::Result<Connection> {
+        let uri = format!("file:{}?mode={mode}{options}", percent(path));
         let access = if mode == "ro" { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
         let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
         let mut conn = Connection::open_with_flags(uri, flags)?;

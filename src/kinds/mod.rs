@@ -35,6 +35,7 @@ mod testing;
 mod tests;
 pub mod tls;
 pub mod token;
+pub mod trend;
 pub mod vector_store;
 mod words;
 

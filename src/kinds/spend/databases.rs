@@ -31,7 +31,7 @@ const MAX_JSON: usize = 4 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     pub databases: u64,
-    pub rows: u64,
+    pub seen: u64,
     pub calls: u64,
     pub bad: u64,
     /// Rows that are compressed, so that nobody can see what they cost.
@@ -91,7 +91,7 @@ pub(super) fn openclaw_agent(
     for event in events {
         // Those that are read again were counted as compressed, too.
         let fresh = after.is_none_or(|after| event.rowid > after);
-        rows.rows += u64::from(fresh);
+        rows.seen += u64::from(fresh);
         if event.compressed {
             rows.compressed += u64::from(fresh);
             continue;
@@ -263,7 +263,7 @@ pub(super) fn hermes(
     let jobs = named_jobs(&root.join("cron/jobs.json"));
     let mut after = BTreeMap::new();
     for row in sessions {
-        rows.rows += 1;
+        rows.seen += 1;
         let started = from_seconds(row.started).unwrap_or(now);
         let known = before.as_ref().and_then(|before| before.get(&row.id)).copied();
         after.insert(row.id.clone(), row.now);

@@ -42,7 +42,7 @@ pub(super) struct Answer {
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     pub bytes: u64,
-    pub rows: u64,
+    pub calls: u64,
     /// Whether there are more than were given.
     pub cut: bool,
     /// Rows that could not be read.
@@ -144,7 +144,7 @@ pub(super) fn read(kept: &mut Kept, ledger: &mut Ledger, source: &str, answer: &
         seen += 1;
         match Row::deserialize(row).ok().and_then(|row| Some((at(&row)?, row))) {
             Some((at, row)) => {
-                rows.rows += 1;
+                rows.calls += 1;
                 if let Err(unread) = take(kept, ledger, source, at, &row) {
                     failed.borrow_mut().get_or_insert(unread);
                 }

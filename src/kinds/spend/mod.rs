@@ -178,8 +178,8 @@ impl Look {
                 SourceKind::Hermes => self.hermes(source, roots, &mut kept, &mut ledger, &mut looked),
                 _ => self.files(at, source, roots, &mut tasks, &mut looked),
             };
-            let read = read.and_then(|listing| {
-                whole &= listing;
+            let read = read.and_then(|seen| {
+                whole &= seen;
                 if source.kind == SourceKind::Openclaw {
                     self.openclaw(source, roots, &mut kept, &mut ledger, &mut state, &mut looked)?;
                 }
@@ -252,7 +252,7 @@ impl Look {
                         format: format(file),
                         file: file.clone(),
                     }));
-                    listing.merge(of);
+                    listing.merge(&of);
                 }
             }
             SourceKind::Codex => {
@@ -270,8 +270,8 @@ impl Look {
                         format: Format::Codex(Codex::default()),
                         file: file.clone(),
                     }));
-                    listing.merge(active);
-                    listing.merge(archived);
+                    listing.merge(&active);
+                    listing.merge(&archived);
                 }
             }
             SourceKind::Openclaw => {
@@ -332,12 +332,12 @@ impl Look {
             for file in &of.files {
                 let key = sessions.get(&formats::stem(&file.path)).map(String::as_str);
                 let (agent, job) = formats::openclaw::job(&agent, key);
-                let named =
+                let shown =
                     |job: &str| names.as_ref().and_then(|names| names.get(job)).map_or(job, String::as_str).to_owned();
-                let job = job.map_or_else(|| agent.to_owned(), |job| format!("{agent}/{}", named(job)));
+                let job = job.map_or_else(|| agent.to_owned(), |job| format!("{agent}/{}", shown(job)));
                 tasks.push(Task { source: at, format: Format::OpenClaw { job }, file: file.clone() });
             }
-            listing.merge(of);
+            listing.merge(&of);
         }
         Ok(())
     }
@@ -408,7 +408,7 @@ impl Look {
                 let rows = litellm::read(kept, ledger, source.name(), answer)?;
                 looked.bytes_read += rows.bytes;
                 looked.bad_lines += rows.bad;
-                looked.calls += rows.rows;
+                looked.calls += rows.calls;
                 looked.cut_rows += u64::from(rows.cut);
                 state.asked.insert(source.name().to_owned(), self.now);
                 Ok(true)

@@ -64,6 +64,10 @@ impl Desk {
     }
 }
 
+fn wide(n: u64) -> f64 {
+    f64::from(u32::try_from(n).unwrap())
+}
+
 #[track_caller]
 fn near(got: Option<f64>, want: f64) {
     let got = got.unwrap();
@@ -118,7 +122,7 @@ fn only_new_bytes_are_read_and_each_call_counts_once() {
     near(seen.number("", "hour_usd"), 0.5);
     near(seen.number("claude-code:/home/me/proj", "today_usd"), 0.75);
     assert_eq!((seen.number("", "bad_lines"), seen.number("", "repeated_calls")), (Some(1.0), Some(1.0)));
-    assert!(seen.number("", "bytes_read").unwrap() >= bytes as f64);
+    assert!(seen.number("", "bytes_read").unwrap() >= wide(bytes));
     assert_eq!(seen.number("", "since_last_usd"), None, "nothing came before the first look");
 
     let seen = desk.next();
@@ -127,7 +131,7 @@ fn only_new_bytes_are_read_and_each_call_counts_once() {
 
     let added = desk.add(LOG, rest) + desk.add(LOG, &claude(Some("m2"), "r2", false, "2026-03-20T02:10:02Z", 30_000));
     let seen = desk.next();
-    assert_eq!(seen.number("", "bytes_read"), Some((added + first.len() as u64) as f64));
+    assert_eq!(seen.number("", "bytes_read"), Some(wide(added + first.len() as u64)));
     near(seen.number("", "today_usd"), 0.25 + 0.75 + 1.0);
     near(seen.number("", "since_last_usd"), 1.25);
 }
@@ -171,14 +175,13 @@ fn codex(cwd: &str, second: u32, used: f64) -> String {
     let usage =
         json!({"input_tokens": 1_000_000, "cached_input_tokens": 0, "output_tokens": 0, "total_tokens": 1_000_000});
     let limit = json!({"primary": {"used_percent": used, "window_minutes": 300, "resets_at": at("2026-03-20T03:00:00Z").as_second()}});
-    let mut text = format!("{}\n", json!({"timestamp": NOW, "type": "session_meta", "payload": {"cwd": cwd}}));
-    text += &format!("{}\n", json!({"timestamp": NOW, "type": "turn_context", "payload": {"model": "gpt-5-codex"}}));
-    text += &format!(
-        "{}\n",
+    let lines = [
+        json!({"timestamp": NOW, "type": "session_meta", "payload": {"cwd": cwd}}),
+        json!({"timestamp": NOW, "type": "turn_context", "payload": {"model": "gpt-5-codex"}}),
         json!({"timestamp": format!("2026-03-20T02:10:{second:02}Z"), "type": "event_msg", "payload": {"type": "token_count",
-               "info": {"total_token_usage": usage, "last_token_usage": usage}, "rate_limits": limit}})
-    );
-    text
+               "info": {"total_token_usage": usage, "last_token_usage": usage}, "rate_limits": limit}}),
+    ];
+    lines.map(|line| line.to_string() + "\n").concat()
 }
 
 #[test]
@@ -305,7 +308,7 @@ fn hermes_sums_grow() {
         db.execute(
             "INSERT OR REPLACE INTO sessions (id, source, model, started_at, output_tokens, estimated_cost_usd)
              VALUES (?1, ?2, 'claude-opus-4-6', ?3, ?4, ?5)",
-            rusqlite::params![id, source, at(started).as_millisecond() as f64 / 1e3, output, usd],
+            rusqlite::params![id, source, crate::words::seconds(at(started).as_second()), output, usd],
         )
         .unwrap();
     };

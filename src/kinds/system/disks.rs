@@ -4,28 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt as _, stream};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::super::trend::Trend;
 use super::super::words::as_number;
 use super::super::{Cx, Fetched};
-use super::{Settings, below, edge, percent};
+use super::{Settings, below, edge, percent, put_forecast};
 use crate::clean;
 use crate::facts::{Facts, Subject, Unit, Unread};
 use crate::host::files;
 use crate::host::mounts::Mount;
 use crate::settings::Size;
-use crate::words::{size, span};
+use crate::words::size;
 
 /// Disks looked at side by side.
 const AT_ONCE: usize = 8;
 /// Disks looked at when none is listed; what is beyond is said.
 const MAX_DISKS: usize = 100;
-/// Samples of free space are taken this far apart and kept for a day: what the trend is computed from.
-const SAMPLE_EVERY: SignedDuration = SignedDuration::from_mins(30);
-const SAMPLES_KEPT: SignedDuration = SignedDuration::from_hours(24);
-/// A trend over less than this says nothing.
-const TREND_FROM: SignedDuration = SignedDuration::from_hours(2);
 
 /// File systems that hold people's data on this machine; all others are looked at only where they are listed.
 const LOCAL: [&str; 21] = [
@@ -116,8 +112,12 @@ fn trimmed(point: &str) -> &str {
 struct Kept {
     /// Whether it was seen mounted for writing.
     writable: bool,
-    /// Free bytes at times, oldest first.
-    samples: Vec<(Timestamp, u64)>,
+    /// Free bytes.
+    #[serde(default)]
+    free: Trend,
+    /// Free inodes, where the file system counts them.
+    #[serde(default)]
+    inodes: Trend,
 }
 
 /// Looks at the disks and puts their facts.
@@ -157,11 +157,9 @@ pub(super) async fn look(settings: &Settings, mounts: &[Mount], cx: &Cx, fetched
             fetched.remember.push((key, serde_json::to_vec(&changed).ok()));
         }
     }
-    // What is gone for longer than samples are kept is forgotten.
-    let until = cx.now.wall.checked_sub(SAMPLES_KEPT).unwrap_or(Timestamp::MIN);
+    // What is gone for longer than its past says anything is forgotten.
     for (point, old) in kept {
-        let gone = old.samples.last().is_none_or(|(at, _)| *at < until);
-        if gone && !chosen.iter().any(|disk| disk.point == point) {
+        if old.free.is_over(cx.now.wall) && !chosen.iter().any(|disk| disk.point == point) {
             fetched.remember.push((format!("disk:{point}"), None));
         }
     }
@@ -224,52 +222,20 @@ fn put_disk(
         facts.gauge(subject, "inodes_free_percent", percent(room.inodes_free, room.inodes), scale);
     }
 
-    let changed = (judged && !kept.writable) | sample(&mut kept.samples, now, room.free);
+    let free = as_number(Size(room.free));
+    let mut changed = (judged && !kept.writable) | kept.free.note(now, free);
     kept.writable |= judged;
-    if judged && let Some(left) = full_in(&kept.samples, now, room.free) {
-        let scale = below(
-            Unit::Seconds,
-            edge(settings.full_within.map(|within| within.0.as_secs_f64()), "disk_filling", false),
-            None,
-            clean!("full in {}, as the last day went", span(left)),
-        );
-        facts.gauge(subject, "full_in_s", left, scale);
+    if judged {
+        let full = kept.free.until(now, free, 0.0);
+        put_forecast(settings, facts, subject, ("full_in_s", "disk_filling", "full"), full);
+    }
+    if room.inodes > 0 {
+        let free = as_number(Size(room.inodes_free));
+        changed |= kept.inodes.note(now, free);
+        let out = kept.inodes.until(now, free, 0.0).filter(|_| judged);
+        put_forecast(settings, facts, subject, ("inodes_out_in_s", "inodes_filling", "out of inodes"), out);
     }
     changed.then_some(kept)
-}
-
-/// Adds a sample when the last one is old enough; samples from another clock's future go.
-fn sample(samples: &mut Vec<(Timestamp, u64)>, now: Timestamp, free: u64) -> bool {
-    let before = samples.len();
-    samples.retain(|(at, _)| *at <= now && now.duration_since(*at) <= SAMPLES_KEPT);
-    let due = samples.last().is_none_or(|(at, _)| now.duration_since(*at) >= SAMPLE_EVERY);
-    if due {
-        samples.push((now, free));
-    }
-    due || samples.len() != before
-}
-
-/// Seconds until nothing is free, by the line through the samples (least squares); none while it does not fill, or
-/// when the samples span too little time.
-fn full_in(samples: &[(Timestamp, u64)], now: Timestamp, free: u64) -> Option<i64> {
-    let (first, _) = samples.first()?;
-    if now.duration_since(*first) < TREND_FROM || samples.len() < 4 {
-        return None;
-    }
-    let points: Vec<(f64, f64)> =
-        samples.iter().map(|(at, free)| (at.duration_since(*first).as_secs_f64(), as_number(Size(*free)))).collect();
-    let n = f64::from(u32::try_from(points.len()).ok()?);
-    let (mean_t, mean_free) =
-        (points.iter().map(|p| p.0).sum::<f64>() / n, points.iter().map(|p| p.1).sum::<f64>() / n);
-    let spread: f64 = points.iter().map(|(t, _)| (t - mean_t).powi(2)).sum();
-    let slope = points.iter().map(|(t, free)| (t - mean_t) * (free - mean_free)).sum::<f64>() / spread;
-    let left = as_number(Size(free)) / -slope;
-    // Beyond ten years it is no forecast.
-    if slope < 0.0 && left < 315_360_000.0 {
-        SignedDuration::try_from_secs_f64(left).ok().map(|left| left.as_secs())
-    } else {
-        None
-    }
 }
 
 #[cfg(test)]
@@ -350,7 +316,7 @@ tank/photos /tank/photos zfs rw 0 0
             let subject = Subject::new("/d");
             let kept = put_disk(&settings, &subject, mount, room, Kept::default(), at(1_000), &mut facts).unwrap();
             assert!(kept.writable);
-            assert_eq!(kept.samples, [(at(1_000), room.free)]);
+            assert!(!kept.free.is_over(at(1_000)) && !kept.inodes.is_over(at(1_000)));
             let scale = scale_of(&facts, "free_bytes").unwrap();
             let edges = [scale.warn, scale.fail].map(|edge| edge.map(|edge| (edge.at, edge.code.as_str().to_owned())));
             assert_eq!(
@@ -373,7 +339,7 @@ tank/photos /tank/photos zfs rw 0 0
         let room = Room { total: 100, free: 0, used: 100, inodes: 0, inodes_free: 0 };
         let mut facts = Facts::new();
         let subject = Subject::new("/d");
-        put_disk(&settings, &subject, mount, room, Kept { writable: true, samples: vec![] }, at(0), &mut facts);
+        put_disk(&settings, &subject, mount, room, Kept { writable: true, ..Kept::default() }, at(0), &mut facts);
         let scale = scale_of(&facts, "free_bytes").unwrap();
         assert_eq!((scale.warn, scale.fail), (None, None));
         assert_eq!(scale_of(&facts, "inodes_free_percent"), None);
@@ -381,36 +347,53 @@ tank/photos /tank/photos zfs rw 0 0
         assert_eq!(facts.flag(&subject, "was_writable"), Some(true));
     }
 
-    #[test]
-    fn the_trend_says_when_a_disk_is_full() {
-        let samples = |per_step: i64, steps: i64| -> Vec<(Timestamp, u64)> {
-            (0..steps).map(|n| (at(n * 1_800), u64::try_from(1_000_000 - n * per_step).unwrap())).collect()
-        };
-        for (name, samples, now, left) in [
-            // 1,000 bytes in half an hour; 990,000 are left.
-            ("filling", samples(1_000, 11), 18_000, Some(990_000 / 1_000 * 1_800)),
-            ("emptying", samples(-1_000, 11), 18_000, None),
-            ("still", samples(0, 11), 18_000, None),
-            ("too short", samples(1_000, 4), 5_400, None),
-            ("too few", samples(1_000, 3), 9_000, None),
-            ("none", vec![], 0, None),
-        ] {
-            let free = samples.last().map_or(0, |(_, free)| *free);
-            let seen = full_in(&samples, at(now), free);
-            let close = seen.zip(left).is_some_and(|(seen, left)| (seen - left).abs() <= 1);
-            assert!(close || seen == left, "{name}: {seen:?}");
+    /// Looks at a disk each quarter of an hour, and what it says of its future at each look.
+    fn watched(hours: i64, free: impl Fn(i64) -> u64, inodes_free: impl Fn(i64) -> u64) -> Vec<(i64, String)> {
+        let settings = testing::settings::<super::super::System>("full_within = '12h'");
+        let mount = &mounts::parse("/dev/sda1 /d ext4 rw 0 0")[0];
+        let mut kept = Kept::default();
+        let mut said = Vec::new();
+        for quarter in 0..=hours * 4 {
+            let (second, mut facts) = (quarter * 900, Facts::new());
+            let free = free(second);
+            let room = Room {
+                total: 1 << 40,
+                free,
+                used: (1 << 40) - free,
+                inodes: 1 << 20,
+                inodes_free: inodes_free(second),
+            };
+            let json = serde_json::to_vec(&kept).unwrap();
+            let known = serde_json::from_slice(&json).unwrap();
+            if let Some(changed) = put_disk(&settings, &Subject::new("/d"), mount, room, known, at(second), &mut facts)
+            {
+                kept = changed;
+            }
+            for name in ["full_in_s", "inodes_out_in_s"] {
+                let Some(scale) = scale_of(&facts, name) else { continue };
+                let within = scale.warn.unwrap().at > facts.number(&Subject::new("/d"), name).unwrap();
+                said.push((quarter, format!("{}{}", if within { "! " } else { "" }, scale.says)));
+            }
         }
+        said
     }
 
     #[test]
-    fn samples_are_few_and_of_the_last_day() {
-        let mut samples = Vec::new();
-        for n in 0..200 {
-            sample(&mut samples, at(n * 900), 1);
-        }
-        assert_eq!(samples.len(), 48);
-        // The clock was set back: what lies ahead is gone.
-        assert!(sample(&mut samples, at(100_000), 1));
-        assert!(samples.iter().all(|(when, _)| *when <= at(100_000)));
+    fn a_disk_that_fills_is_said_and_one_that_is_cleaned_each_night_is_not() {
+        const GIB: u64 = 1 << 30;
+        let hours = |second: i64| u64::try_from(second / 900).unwrap();
+        let many = |_| 1_000_000;
+        // 20 GiB an hour.
+        let said = watched(5, |second| 280 * GIB - hours(second) * 5 * GIB, many);
+        assert_eq!(said.first().unwrap(), &(8, "full in 12 h, as the last 2 h went".to_owned()));
+        assert_eq!(said.last().unwrap(), &(20, "! full in 9 h, as the last 5 h went".to_owned()));
+        // The same, and at each midnight everything is there again.
+        let said = watched(24 * 8, |second| 520 * GIB - hours(second) % 96 * 5 * GIB, many);
+        assert!(said.iter().all(|(quarter, _)| *quarter <= 96), "{said:?}");
+        // Neither is one that was filled long ago and stays so, nor one that nobody writes to.
+        assert_eq!(watched(48, |_| 30 * GIB, many), []);
+        // Small files use up what is counted by number.
+        let said = watched(5, |_| 500 * GIB, |second| 280_000 - hours(second) * 5_000);
+        assert_eq!(said.last().unwrap(), &(20, "! out of inodes in 9 h, as the last 5 h went".to_owned()));
     }
 }

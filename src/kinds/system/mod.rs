@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::common::{FILE_REASONS, LANE_REASONS, MISSING};
+use super::trend::{Forecast, Trend};
 use super::words::as_number;
 use super::{Cx, FactDoc, Fetched, Kind, KindDoc, Past, ReasonDoc, ReasonOutcome};
 use crate::clean;
@@ -19,7 +20,7 @@ use crate::host::mounts::{self, Mount};
 use crate::host::{Paths, files, identity};
 use crate::redact::Clean;
 use crate::settings::{Dur, Size};
-use crate::words::size;
+use crate::words::{size, span};
 
 /// Bytes read of one of the kernel's tables: `/proc/stat` of a thousand cores is 100 KiB and more.
 const MAX_BYTES: usize = 1 << 20;
@@ -40,7 +41,8 @@ pub struct Settings {
     /// Free space on a disk below which it is a fail. What is smaller counts: by default 5 % or 5 GiB.
     #[serde(default = "disk_fail")]
     pub disk_fail: Least,
-    /// A disk that will be full within this time, as the last day went, is a warn. Not judged by default.
+    /// What will run out within this time (a disk's room or inodes, memory), as its past goes on, is a warn. It is said
+    /// only of what goes one way steadily, and not of what is cleaned up now and then. Not judged by default.
     #[serde(default)]
     pub full_within: Option<Dur>,
     /// Free inodes of a disk, in percent: by default a warn below 10, a fail below 5.
@@ -155,7 +157,14 @@ const FAIL: ReasonOutcome = ReasonOutcome::Fail;
 const REASONS: &[ReasonDoc] = &[
     doc("disk_low", WARN, true, "little room is left on a disk", "make room on the disk"),
     doc("disk_full", FAIL, true, "next to no room is left on a disk", "make room on the disk now"),
-    doc("disk_filling", WARN, false, "a disk will soon be full, as the last day went", "see what fills the disk"),
+    doc("disk_filling", WARN, false, "a disk will soon be full, as its past goes on", "see what fills the disk"),
+    doc(
+        "inodes_filling",
+        WARN,
+        false,
+        "a disk will soon be out of inodes, as its past goes on",
+        "see what makes so many files",
+    ),
     doc("inodes_low", WARN, true, "few inodes are left on a disk", "remove small files that nobody needs"),
     doc("inodes_out", FAIL, true, "next to no inodes are left on a disk", "remove small files that nobody needs now"),
     doc("not_mounted", FAIL, false, "a listed disk is not mounted", "mount the disk"),
@@ -168,6 +177,7 @@ const REASONS: &[ReasonDoc] = &[
     ),
     doc("memory_low", WARN, false, "little memory is available", "see which process grew"),
     doc("memory_out", FAIL, false, "next to no memory is available", "stop or restart the process that grew"),
+    doc("memory_filling", WARN, false, "memory will soon be used up, as its past goes on", "see which process grows"),
     doc("swap_low", WARN, false, "little swap is left", "see which process grew"),
     doc("swap_out", FAIL, false, "next to no swap is left", "stop or restart the process that grew"),
     doc("load_high", WARN, false, "more work waits than the cores can do", "see which processes are busy"),
@@ -195,8 +205,10 @@ impl Kind for System {
             FactDoc {
                 name: "full_in_s",
                 class: "gauge",
-                about: "seconds until the disk is full, as the last day went",
+                about: "seconds until a disk is full, as its past goes on; there only where that can be said",
             },
+            FactDoc { name: "inodes_out_in_s", class: "gauge", about: "seconds until a disk has no inodes, likewise" },
+            FactDoc { name: "out_in_s", class: "gauge", about: "seconds until no memory is available, likewise" },
             FactDoc { name: "disks_left_out", class: "info", about: "local disks beyond the first 100" },
             FactDoc { name: "available_bytes", class: "gauge", about: "memory that programs can still get" },
             FactDoc { name: "free_percent", class: "gauge", about: "swap left" },
@@ -266,7 +278,9 @@ full_within = "1d"
         let paths = cx.host.paths.clone();
         let about = paths.proc.display().to_string();
         let tables = cx.host.lane(&about, cx.deadline, move || Tables::read(&paths)).await?;
-        memory(settings, tables.meminfo, &mut fetched);
+        if let Some(available) = memory(settings, tables.meminfo, &mut fetched) {
+            leak(settings, available, cx, &mut fetched)?;
+        }
         load_of(settings, tables.loadavg, tables.stat.as_deref(), &mut fetched);
         host(settings, tables.boot_id.as_deref(), tables.clock_synchronised, cx, &mut fetched)?;
         if settings.disks.as_ref().is_none_or(|disks| !disks.is_empty()) {
@@ -333,13 +347,14 @@ fn below(unit: Unit, warn: Option<Edge>, fail: Option<Edge>, says: Clean) -> Sca
     Scale { unit, worse: Worse::Below, warn, fail, says, episode: None }
 }
 
-fn memory(settings: &Settings, meminfo: Result<String, Unread>, fetched: &mut Fetched) {
+/// Puts memory and swap; how much memory is available.
+fn memory(settings: &Settings, meminfo: Result<String, Unread>, fetched: &mut Fetched) -> Option<u64> {
     let (memory, swap) = (Subject::new("memory"), Subject::new("swap"));
     let text = match meminfo {
         Ok(text) => text,
         Err(unread) => {
             fetched.unread.insert(memory, unread);
-            return;
+            return None;
         }
     };
     let meminfo = parse_meminfo(&text);
@@ -373,6 +388,39 @@ fn memory(settings: &Settings, meminfo: Result<String, Unread>, fetched: &mut Fe
         facts.gauge(&swap, "free_percent", percent(free, total), scale);
         facts.info(&swap, "total_bytes", total);
     }
+    available
+}
+
+/// Puts when memory is used up, where it goes one way.
+fn leak(settings: &Settings, available: u64, cx: &Cx, fetched: &mut Fetched) -> Result<(), Unread> {
+    let known = cx.memory.get("memory")?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let mut trend: Trend = known.unwrap_or_default();
+    let available = as_number(Size(available));
+    if trend.note(cx.now.wall, available) {
+        fetched.remember.push(("memory".to_owned(), serde_json::to_vec(&trend).ok()));
+    }
+    let out = trend.until(cx.now.wall, available, 0.0);
+    let says = ("out_in_s", "memory_filling", "out of memory");
+    put_forecast(settings, &mut fetched.facts, &Subject::new("memory"), says, out);
+    Ok(())
+}
+
+/// Puts when something runs out: the fact's name, the reason, and the words for it.
+fn put_forecast(
+    settings: &Settings,
+    facts: &mut Facts,
+    subject: &Subject,
+    (name, code, what): (&'static str, &'static str, &str),
+    forecast: Option<Forecast>,
+) {
+    let Some(Forecast { in_s, span_s }) = forecast else { return };
+    let scale = below(
+        Unit::Seconds,
+        edge(settings.full_within.map(Dur::as_secs_f64), code, false),
+        None,
+        clean!("{what} in {}, as the last {} went", span(in_s), span(span_s)),
+    );
+    facts.gauge(subject, name, in_s, scale);
 }
 
 /// The amounts of `meminfo` in bytes; the kernel writes KiB and calls them kB.

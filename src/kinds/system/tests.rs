@@ -157,6 +157,26 @@ fn what_is_not_there_is_unknown_and_the_rest_is_read() {
 }
 
 #[test]
+fn a_leak_is_said_before_memory_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    machine(dir.path());
+    let (mut trial, settings) = (trial(dir.path()), settings::<System>("disks = []\nfull_within = '6h'"));
+    let mut said = Vec::new();
+    for quarter in 0..=16_u64 {
+        // 1,000,000 kB an hour.
+        let text = MEMINFO.replace("8192000", &(8_192_000 - quarter * 250_000).to_string());
+        files::replace(&dir.path().join("proc/meminfo"), text.as_bytes(), 0o644).unwrap();
+        let second = i64::try_from(quarter * 900).unwrap();
+        let look = trial.look_at::<System>(&settings, now(second, 100_000)).unwrap();
+        if look.number("memory", "out_in_s").is_some() {
+            said.push((quarter, says(&look.facts, "memory", "out_in_s")));
+        }
+    }
+    assert_eq!(said[0], (8, ("out of memory in 6 h 11 min, as the last 2 h went".to_owned(), Some(21_600.0), None)));
+    assert_eq!(said.last().unwrap().1.0, "out of memory in 4 h 11 min, as the last 4 h went");
+}
+
+#[test]
 fn old_kernels_do_not_say_what_is_available() {
     let mut fetched = Fetched::default();
     let text = "MemTotal: 1000 kB\nMemFree: 100 kB\nBuffers: 20 kB\nCached: 3 kB\n".to_owned();
