@@ -18,6 +18,8 @@ BUDGETS = {
     "many_cpu_ms_per_check": 0.15,
     "many_rss_mb": 150,
     "binary_mb": 30,
+    "spend_first_read_cpu_ms_per_gb": 2000,
+    "spend_second_read_beyond_new_bytes": 0,
     "middle/judge/100000_facts_wide_ms": 20,
     "middle/judge/100000_facts_narrow_ms": 20,
     "middle/gate/64k_log_ms": 1,

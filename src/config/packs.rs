@@ -32,6 +32,9 @@ pub static PACKS: &[Pack] = &[
     pack("claude-code", include_str!("../../checks/claude-code.toml"), CLAUDE_CODE)
         .root("CLAUDE_CONFIG_DIR", "~/.claude"),
     pack("codex", include_str!("../../checks/codex.toml"), CODEX).root("CODEX_HOME", "~/.codex"),
+    pack("cron-jobs", include_str!("../../checks/cron-jobs.toml"), CRON_JOBS),
+    pack("gpu-worker", include_str!("../../checks/gpu-worker.toml"), GPU_WORKER)
+        .root("GPU_WORKER_HOME", "~/gpu-worker"),
     pack("hermes", include_str!("../../checks/hermes.toml"), HERMES).root("HERMES_HOME", "~/.hermes"),
     pack("host", include_str!("../../checks/host.toml"), None),
     pack("langfuse", include_str!("../../checks/langfuse.toml"), ON_REQUEST),
@@ -43,6 +46,7 @@ pub static PACKS: &[Pack] = &[
     pack("openclaw", include_str!("../../checks/openclaw.toml"), OPENCLAW).root("OPENCLAW_STATE_DIR", "~/.openclaw"),
     pack("qdrant", include_str!("../../checks/qdrant.toml"), QDRANT),
     pack("redis", include_str!("../../checks/redis.toml"), REDIS),
+    pack("security", include_str!("../../checks/security.toml"), ON_REQUEST),
     pack("vllm", include_str!("../../checks/vllm.toml"), VLLM),
     pack("weaviate", include_str!("../../checks/weaviate.toml"), WEAVIATE),
 ];
@@ -55,6 +59,8 @@ const ON_REQUEST: Traces = Some(&[]);
 const CHROMA: Traces = Some(&[Trace::Program("chroma")]);
 const CLAUDE_CODE: Traces = Some(&[Trace::Path("~/.claude/projects"), Trace::Program("claude")]);
 const CODEX: Traces = Some(&[Trace::Path("~/.codex/sessions"), Trace::Program("codex")]);
+const CRON_JOBS: Traces = Some(&[Trace::Program("crontab")]);
+const GPU_WORKER: Traces = Some(&[Trace::Path("~/gpu-worker/queue.db"), Trace::Program("nvidia-smi")]);
 const HERMES: Traces = Some(&[Trace::Path("~/.hermes/state.db"), Trace::Program("hermes")]);
 const LITELLM: Traces = Some(&[Trace::Program("litellm")]);
 const LLAMACPP: Traces = Some(&[Trace::Program("llama-server")]);

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use rustls::crypto::aws_lc_rs;
@@ -23,11 +24,17 @@ pub(super) const TOO_MUCH: &str = "more than is read";
 pub(super) struct Bounded<S> {
     stream: S,
     left: usize,
+    broken: Arc<AtomicBool>,
 }
 
 impl<S> Bounded<S> {
     pub(super) fn new(stream: S, max_bytes: usize) -> Self {
-        Self { stream, left: max_bytes }
+        Self { stream, left: max_bytes, broken: Arc::default() }
+    }
+
+    /// Tells later whether more came, for whom the error does not reach.
+    pub(super) fn broken(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.broken)
     }
 }
 
@@ -38,7 +45,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         let came = buf.filled().len().saturating_sub(before);
         match self.left.checked_sub(came) {
             Some(left) => self.left = left,
-            None => return Poll::Ready(Err(io::Error::other(TOO_MUCH))),
+            None => {
+                self.broken.store(true, Ordering::Relaxed);
+                return Poll::Ready(Err(io::Error::other(TOO_MUCH)));
+            }
         }
         polled
     }

@@ -1,6 +1,6 @@
 //! The one place that builds HTTP clients: shared roots, no proxy for loopback, bounded bodies, careful redirects.
 
-mod errors;
+pub(super) mod errors;
 mod proxies;
 mod redirects;
 

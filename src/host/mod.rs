@@ -15,6 +15,7 @@ pub mod procs;
 pub mod redis;
 pub mod roots;
 mod secrets;
+mod secure;
 pub mod spawn;
 pub mod sqlite;
 pub mod statefs;

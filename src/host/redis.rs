@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::FutureExt as _;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo as _, RedisConnectionInfo, RedisError, Value,
@@ -15,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout_at};
 
-use super::bounded::{Bounded, TOO_MUCH};
+use super::bounded::Bounded;
 use super::{Host, files, net};
 use crate::clean;
 use crate::facts::Unread;
@@ -32,6 +34,7 @@ pub struct Redis {
     driver: Pin<Box<dyn Future<Output = ()> + Send>>,
     place: Clean,
     deadline: Instant,
+    too_much: Arc<AtomicBool>,
     _slot: net::Slot,
 }
 
@@ -65,7 +68,7 @@ impl Host {
                 let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
                 let stream = timeout_at(deadline, connector.connect(server, stream))
                     .await
-                    .map_err(|_| late(&place))?
+                    .map_err(|_| failed(Clean::new("it answers no handshake (does it speak TLS?)")))?
                     .map_err(|error| failed(Clean::line(&error.to_string(), 200)))?;
                 login(stream, info, place, deadline, slot).await
             }
@@ -109,9 +112,10 @@ where
 {
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
     let stream = Bounded::new(stream, MAX_BYTES);
+    let too_much = stream.broken();
     let made = timeout_at(deadline, MultiplexedConnection::new_with_config(&info, stream, config)).await;
     let (connection, driver) = made.map_err(|_| late(&place))?.map_err(|error| failed(&place, &error))?;
-    Ok(Redis { connection, driver: Box::pin(driver), place, deadline, _slot: slot })
+    Ok(Redis { connection, driver: Box::pin(driver.fuse()), place, deadline, too_much, _slot: slot })
 }
 
 impl Redis {
@@ -121,15 +125,24 @@ impl Redis {
         for word in words {
             command.arg(word);
         }
-        let Self { connection, driver, place, deadline, .. } = self;
+        let Self { connection, driver, place, deadline, too_much, .. } = self;
         let answer = async {
+            let mut query = pin!(command.query_async::<Value>(connection));
             tokio::select! {
-                answer = command.query_async::<Value>(connection) => answer,
-                () = driver => Err((ErrorKind::Io, "the connection was closed").into()),
+                biased;
+                answer = &mut query => answer,
+                // The answer may have come with the end.
+                () = driver => query.await,
             }
         };
         let answer = timeout_at(*deadline, answer).await.map_err(|_| late(place))?;
-        answer.map(|value| json(value, MAX_DEPTH)).map_err(|error| failed(place, &error))
+        answer.map(|value| json(value, MAX_DEPTH)).map_err(|error| {
+            if too_much.load(Ordering::Relaxed) {
+                let said = clean!("the answer of Redis at {place} is larger than {} MiB", MAX_BYTES / 1024 / 1024);
+                return Unread::blind("redis_query_refused", said);
+            }
+            failed(place, &error)
+        })
     }
 }
 
@@ -174,10 +187,6 @@ fn failed(place: &Clean, error: &RedisError) -> Unread {
         }
         ("", _) => {
             let said = error.to_string();
-            if said.contains(TOO_MUCH) {
-                let said = clean!("the answer of Redis at {place} is larger than {} MiB", MAX_BYTES / 1024 / 1024);
-                return Unread::blind("redis_query_refused", said);
-            }
             let said = clean!("the connection to Redis at {place} broke: {}", Clean::line(&said, 200));
             Unread::target("redis_broken", said)
         }

@@ -3,6 +3,7 @@
 
 pub mod access;
 mod api;
+pub mod api_auth;
 pub mod baseline;
 pub mod command;
 pub mod common;
@@ -26,6 +27,7 @@ pub mod rule;
 pub mod spend;
 pub mod sqlite;
 pub mod system;
+pub mod systemd;
 pub mod tcp;
 #[cfg(test)]
 mod testing;
@@ -58,6 +60,7 @@ use crate::redact::Clean;
 /// Every kind this build knows, by name. One line a kind.
 pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<access::Access>::NEW,
+    &Entry::<api_auth::ApiAuth>::NEW,
     &Entry::<baseline::Baseline>::NEW,
     &Entry::<command::Command>::NEW,
     &Entry::<files::Files>::NEW,
@@ -73,6 +76,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Entry::<spend::Spend>::NEW,
     &Entry::<sqlite::Sqlite>::NEW,
     &Entry::<system::System>::NEW,
+    &Entry::<systemd::Systemd>::NEW,
     &Entry::<tcp::Tcp>::NEW,
     &Entry::<tls::Tls>::NEW,
     &Entry::<token::Token>::NEW,

@@ -33,6 +33,20 @@ const ROWS: &[(&str, &str, &str)] = &[
         "files",
         "files = ['{path}*']\npatterns = [{ name = 'a', regex = '.' }]\noptional = true\nmax_bytes = '1B'",
     ),
+    ("api_auth", "ca_file", "imap = '127.0.0.1:{port}'\nuser = 'me'\npassword = 'file:{good}'\nca_file = '{path}'"),
+    ("api_auth", "password", "imap = '127.0.0.1:{port}'\nuser = 'me'\npassword = 'file:{path}'"),
+    ("api_auth", "token", "url = 'http://127.0.0.1:{port}/'\ntoken = 'file:{path}'"),
+    ("api_auth", "secret_headers", "url = 'http://127.0.0.1:{port}/'\nsecret_headers = { X-Key = 'file:{path}' }"),
+    (
+        "api_auth",
+        "refresh_token",
+        "token_url = 'http://127.0.0.1:{port}/'\nrefresh_token = 'file:{path}'\nrefresh_is_safe = true",
+    ),
+    (
+        "api_auth",
+        "client_secret",
+        "token_url = 'http://127.0.0.1:{port}/'\nrefresh_token = 'file:{good}'\nclient_id = 'a'\nclient_secret = 'file:{path}'\nrefresh_is_safe = true",
+    ),
     ("baseline", "files", "files = ['{path}']"),
     ("baseline", "key_files", "what = ['authorized_keys']\nusers = ['root']\nkey_files = ['{path}']"),
     ("baseline", "argv", "argv = ['{path}']"),
@@ -152,7 +166,7 @@ fn write(path: &Path, bytes: &[u8]) {
 }
 
 /// No memory, no job, no other check.
-struct Nothing;
+pub struct Nothing;
 
 impl Memory for Nothing {
     fn get(&self, _: &str) -> Result<Option<Vec<u8>>, Unread> {
@@ -224,7 +238,7 @@ impl Place {
     }
 }
 
-fn configured(kind: &str, toml: &str) -> Arc<dyn AnyCheck> {
+pub fn configured(kind: &str, toml: &str) -> Arc<dyn AnyCheck> {
     let table = DeTable::parse(toml).unwrap().into_inner();
     let value = ValueDeserializer::from(Spanned::new(0..0, DeValue::Table(table)));
     let mut problems = Vec::new();

@@ -15,5 +15,6 @@ mod imports;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod readme;
+mod redis;
 mod stories;
 mod support;

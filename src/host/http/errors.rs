@@ -137,7 +137,7 @@ fn tls_failed(error: &rustls::Error, place: &Clean, no_roots: bool) -> Unread {
 
 /// Why TLS did not come about, in words for people.
 #[must_use]
-fn tls_words(error: &rustls::Error) -> Clean {
+pub(in crate::host) fn tls_words(error: &rustls::Error) -> Clean {
     let words = match error {
         rustls::Error::InvalidCertificate(certificate) => match certificate {
             Cert::Expired | Cert::ExpiredContext { .. } => "the certificate has expired",

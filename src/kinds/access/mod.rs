@@ -455,11 +455,13 @@ impl State {
         let mut fetched = Fetched::default();
         let absent = self.sources(settings, &seen, journal, now, &mut fetched)?;
         let none = &Subject::none();
+        // Where nothing was read, nothing is known of any rule: what comes later counts from the last look that read.
+        let looked = fetched.facts.number(none, "sources").is_some_and(|sources| sources > 0.0);
         let mut whole = Whole {
             first: self.kept.first.or(Some(now)),
-            last: Some(now),
+            last: if looked { Some(now) } else { self.kept.last },
             line: if tally.lines > 0 { Some(now) } else { self.kept.line.filter(|line| *line <= now) },
-            rates: BTreeMap::new(),
+            rates: if looked { BTreeMap::new() } else { self.kept.rates.clone() },
         };
         fetched.facts.info(none, "lines", tally.lines);
         if !absent.is_empty() {
@@ -469,7 +471,7 @@ impl State {
             put_quiet(&mut fetched.facts, max, now.duration_since(since).as_secs().max(0));
         }
         tally.refused.age(now);
-        for (name, means) in rules_of(settings) {
+        for (name, means) in rules_of(settings).into_iter().filter(|_| looked) {
             let mut rate = self.kept.rates.get(&name).cloned().unwrap_or_default();
             let known = tally.known.entry(name.clone()).or_default();
             known.age(now);

@@ -258,6 +258,7 @@ fn what_can_not_be_read_and_what_is_not_there() {
     let mut lab = Lab::sshd("optional = true");
     let look = lab.look();
     assert_eq!((look.codes(), look.number("", "sources")), (QUIET.to_vec(), Some(0.0)));
+    assert_eq!(look.number("ssh-login", "events"), None, "of what nobody read nothing is known");
     assert!(look.text("", "absent").unwrap().contains("auth.log` is not there"), "{look:?}");
     // What was there and is gone is trouble all the same.
     lab.write("auth.log", "x\n");

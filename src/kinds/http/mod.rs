@@ -333,7 +333,7 @@ fn cannot_tell(fetched: &mut Fetched) {
     fetched.unread.insert(Subject::none(), Unread::blind("body_cut", said));
 }
 
-fn validate_url(url: &str, report: &mut dyn FnMut(&str, String)) {
+pub(super) fn validate_url(url: &str, report: &mut dyn FnMut(&str, String)) {
     match reqwest::Url::parse(url) {
         Ok(parsed) if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none_or(str::is_empty) => {
             report("url", "`url` must begin with `http://` or `https://` and name a host".to_owned());

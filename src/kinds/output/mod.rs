@@ -450,6 +450,9 @@ fn assess(settings: &Settings, facts: &Facts, now: Timestamp) -> Vec<Finding> {
     let name = called(settings, facts);
     let mut found = Vec::new();
     if facts.flag(me, "exists") == Some(false) {
+        if settings.optional {
+            return Vec::new();
+        }
         let said = match settings.path.as_ref().filter(|path| path.is_glob()) {
             Some(glob) => clean!("no file matches `{}`", glob.as_str()),
             None => clean!("{name} is not there"),

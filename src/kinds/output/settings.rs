@@ -46,6 +46,9 @@ pub struct Settings {
     /// What it must be. Without it: `csv` with `columns`, `json` or `jsonl` with `schema` or `required`, else by the
     /// file's extension, else `any`.
     pub format: Option<Format>,
+    /// Whether there may be none, as before the first run; one that is there is held to all the rest.
+    #[serde(default)]
+    pub optional: bool,
     /// How old it may get.
     pub max_age: Option<Dur>,
     /// The fewest bytes.
@@ -257,6 +260,9 @@ impl Settings {
             (None, Some(_)) => self.problems_of_captured(report),
             (Some(path), None) => self.problems_of_sound(self.format_of(Path::new(path.as_str())), report),
         }
+        if self.optional && (self.after_job.is_some() || self.job.is_some()) {
+            report("optional", "a job that ended well has to leave something (leave out `optional`)".into());
+        }
         let not_with = |key: &str, wanted: &str| {
             format!("`{key}` needs {wanted}, found format `{}`", self.format.map_or("any", Format::as_str))
         };
@@ -356,6 +362,10 @@ mod tests {
         for (toml, said) in [
             ("path = '/a.json'\nschema = { type = 'object' }\nrequired = ['$.a']", &[][..]),
             ("job = 'report'\nformat = 'text'\nexpect = 'size > 10'", &[]),
+            (
+                "path = '/a'\nafter_job = 'b'\noptional = true",
+                &["optional: a job that ended well has to leave something (leave out `optional`)"],
+            ),
             ("", &["path: expected `path` (a file or a glob) or `job` (a captured output)"]),
             (
                 "path = '/a'\njob = 'b'",

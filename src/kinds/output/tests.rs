@@ -231,8 +231,10 @@ fn missing_stale_and_from_the_future() {
     let mut place = Place::new();
     assert_eq!(place.found("path = 'a.json'"), ["missing: `/a.json` is not there"]);
     assert_eq!(place.found("path = 'a-*.json'"), ["missing: no file matches `/a-*.json`"]);
+    assert_eq!(place.found("path = 'a-*.json'\noptional = true"), [""; 0]);
     place.write("a.json", b"[1]", WRITTEN);
     assert_eq!(place.found("path = 'a.json'\nmax_age = '2h'"), [""; 0]);
+    assert_eq!(place.found("path = 'a.json'\noptional = true\nmin_size = '4B'").len(), 1);
     assert_eq!(place.found("path = 'a.json'\nmax_age = '30m'"), ["stale: 1 h old, at most 30m is allowed"]);
     place.now = NOW - 7_200;
     assert_eq!(place.found("path = 'a.json'"), ["from_the_future: `/a.json` was written 1 h ahead of now"]);

@@ -1,7 +1,6 @@
 //! Usage that is kept in databases of others: OpenClaw's events, row by row, and Hermes' sessions, whose sums grow.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -15,13 +14,10 @@ use super::ledger::{Call, Ledger};
 use super::prices::Tokens;
 use crate::facts::Unread;
 use crate::host::{files, theirs};
+use crate::kinds::homes::{OPENCLAW_AGENT, OPENCLAW_STATE};
 use crate::read::MAX_JSON_DEPTH;
 use crate::read::json::parse;
 
-/// Schemas of an agent's database whose tables are known.
-const AGENT_SCHEMAS: RangeInclusive<i64> = 1..=23;
-/// The same of the state's.
-const STATE_SCHEMAS: RangeInclusive<i64> = 1..=18;
 /// Rows of one database in one look.
 const MAX_ROWS: usize = 50_000;
 /// Rows before the last one that are read again: a number that was freed is given anew, and what was counted is known.
@@ -35,7 +31,7 @@ const MAX_JSON: usize = 4 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     pub databases: u64,
-    pub rows: u64,
+    pub seen: u64,
     pub calls: u64,
     pub bad: u64,
     /// Rows that are compressed, so that nobody can see what they cost.
@@ -79,7 +75,7 @@ pub(super) fn openclaw_agent(
     let Agent { path, jobs, after, .. } = *agent;
     let since = ledger.since().saturating_mul(1_000);
     let from = after.map_or(i64::MIN, |last| last.saturating_sub(AGAIN));
-    let (last, events) = theirs::read(path, Some(&AGENT_SCHEMAS), deadline, |db| {
+    let (last, events) = theirs::read(path, Some(&OPENCLAW_AGENT), deadline, |db| {
         let read = || -> rusqlite::Result<_> {
             let last: Option<i64> = db.query_row("SELECT max(rowid) FROM transcript_events", [], |row| row.get(0))?;
             // Numbers begin anew where a database was made anew.
@@ -95,7 +91,7 @@ pub(super) fn openclaw_agent(
     for event in events {
         // Those that are read again were counted as compressed, too.
         let fresh = after.is_none_or(|after| event.rowid > after);
-        rows.rows += u64::from(fresh);
+        rows.seen += u64::from(fresh);
         if event.compressed {
             rows.compressed += u64::from(fresh);
             continue;
@@ -175,7 +171,7 @@ fn events(db: &Connection, from: i64, since: i64) -> rusqlite::Result<Vec<Event>
 /// be had, ids stand for them.
 pub(super) fn openclaw_jobs(root: &Path, deadline: Instant) -> BTreeMap<String, String> {
     let path = root.join("state/openclaw.sqlite");
-    let read = theirs::read(&path, Some(&STATE_SCHEMAS), deadline, |db| {
+    let read = theirs::read(&path, Some(&OPENCLAW_STATE), deadline, |db| {
         let names = || -> rusqlite::Result<Vec<(String, String)>> {
             let mut query = db.prepare("SELECT job_id, name FROM cron_jobs LIMIT 10000")?;
             query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
@@ -267,7 +263,7 @@ pub(super) fn hermes(
     let jobs = named_jobs(&root.join("cron/jobs.json"));
     let mut after = BTreeMap::new();
     for row in sessions {
-        rows.rows += 1;
+        rows.seen += 1;
         let started = from_seconds(row.started).unwrap_or(now);
         let known = before.as_ref().and_then(|before| before.get(&row.id)).copied();
         after.insert(row.id.clone(), row.now);

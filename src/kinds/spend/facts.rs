@@ -12,6 +12,7 @@ use super::settings::Settings;
 use crate::clean;
 use crate::facts::{Class, Edge, Facts, Scale, Subject, Unit, Value, Worse};
 use crate::redact::Clean;
+use crate::settings::Money;
 use crate::words::{human, span};
 
 /// Jobs that are shown, the dearest.
@@ -222,7 +223,7 @@ fn total(settings: &Settings, all: &All, looked: &Looked, rate_judged: bool, fac
         all.jobs.first().filter(|job| all.jobs.len() > 1 && job.figures.share >= 0.5).map_or_else(String::new, |job| {
             format!(", {} of it by {}", pct(job.figures.share), Clean::line(&job.shown, 60).quoted())
         });
-    let limit = settings.daily_limit.map(|limit| limit.usd());
+    let limit = settings.daily_limit.map(Money::usd);
     let says = clean!("{} spent today{mostly}; {} is the limit", usd(today), usd(limit.unwrap_or(0.0)));
     let mut scale = gauge(Unit::Usd, says, None, limit.map(|limit| (limit, "over_limit", true)));
     // Another day is another finding.

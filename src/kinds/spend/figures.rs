@@ -168,7 +168,7 @@ fn of(series: &Series, history: &[(i64, f64)], whole: f64, place: &Place) -> Fig
     Figures {
         today,
         hour: series.between(place.hour, place.hour + 1),
-        rate: since_two / ((3_600 + place.into).max(1) as f64 / 3_600.0),
+        rate: since_two / (crate::words::seconds((3_600 + place.into).max(1)) / 3_600.0),
         usual_rate: (enough && own_days.len() >= ENOUGH_JOB_DAYS).then(|| quantile(busy, 0.9)).flatten(),
         share: if whole > 0.0 { today.usd() / whole } else { 0.0 },
         usual_share: if enough { quantile(shares, 0.5) } else { None },

@@ -17,6 +17,9 @@ const MAX_VALUE: usize = 1 << 20;
 /// Under this name stand the names and sizes of all others.
 const INDEX: &str = "index";
 
+/// Names and what they are to hold; nothing forgets.
+pub(super) type Remember = Vec<(String, Option<Vec<u8>>)>;
+
 /// A check's memory while it looks.
 pub(super) struct Kept {
     memory: Arc<dyn Memory>,
@@ -74,7 +77,7 @@ impl Kept {
 
     /// What is to be remembered, and how many values had to go for want of room: those of `give_up` that come first by
     /// name, and whatever is larger than a value may be.
-    pub fn close(mut self, give_up: &str) -> (Vec<(String, Option<Vec<u8>>)>, u64) {
+    pub fn close(mut self, give_up: &str) -> (Remember, u64) {
         let mut gone = 0;
         let large: Vec<String> =
             self.sizes.iter().filter(|(_, size)| **size > MAX_VALUE).map(|(name, _)| name.clone()).collect();

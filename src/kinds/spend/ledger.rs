@@ -224,7 +224,10 @@ impl Rec {
 /// The keys of one UTC day, in parts.
 type Seen = BTreeMap<u64, Vec<Rec>>;
 
-/// A part of a day's keys: so many that each stays far below what one value may hold.
+/// A UTC day and a part of its keys.
+type Place = (i64, u64);
+
+/// Parts of a day's keys: so many that each stays far below what one value may hold.
 const PARTS: u64 = 16;
 
 /// What was spent and counted.
@@ -238,10 +241,10 @@ pub(super) struct Ledger {
     by_name: BTreeMap<(String, String), u32>,
     days: BTreeMap<i64, Day>,
     changed_days: BTreeSet<i64>,
-    seen: BTreeMap<(i64, u64), Seen>,
+    seen: BTreeMap<Place, Seen>,
     /// How many keys each part that was not read holds.
-    counts: BTreeMap<(i64, u64), u32>,
-    changed_seen: BTreeSet<(i64, u64)>,
+    counts: BTreeMap<Place, u32>,
+    changed_seen: BTreeSet<Place>,
     names_changed: bool,
     /// What was counted for the first time, or counted higher, in this look.
     pub added: Sum,
@@ -430,7 +433,7 @@ impl Ledger {
 
     /// Where a call that is the same stands: of the same message and request, or of the same message where either of the
     /// two is a side line.
-    fn find(&mut self, kept: &Kept, key: CallKey, at: i64) -> Result<Option<((i64, u64), usize)>, Unread> {
+    fn find(&mut self, kept: &Kept, key: CallKey, at: i64) -> Result<Option<(Place, usize)>, Unread> {
         let mut aside = None;
         let mut days = vec![at.div_euclid(SECONDS_OF_DAY)];
         days.extend([(at - NEAR).div_euclid(SECONDS_OF_DAY), (at + NEAR).div_euclid(SECONDS_OF_DAY)]);

@@ -19,6 +19,7 @@ use crate::clean;
 use crate::facts::Unread;
 use crate::host::Host;
 use crate::host::http::Request;
+use crate::kinds::moment::from_text;
 use crate::redact::Secret;
 
 /// Bytes of an answer.
@@ -41,7 +42,7 @@ pub(super) struct Answer {
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     pub bytes: u64,
-    pub rows: u64,
+    pub calls: u64,
     /// Whether there are more than were given.
     pub cut: bool,
     /// Rows that could not be read.
@@ -143,7 +144,7 @@ pub(super) fn read(kept: &mut Kept, ledger: &mut Ledger, source: &str, answer: &
         seen += 1;
         match Row::deserialize(row).ok().and_then(|row| Some((at(&row)?, row))) {
             Some((at, row)) => {
-                rows.rows += 1;
+                rows.calls += 1;
                 if let Err(unread) = take(kept, ledger, source, at, &row) {
                     failed.borrow_mut().get_or_insert(unread);
                 }
@@ -164,12 +165,7 @@ pub(super) fn read(kept: &mut Kept, ledger: &mut Ledger, source: &str, answer: &
 }
 
 fn at(row: &Row<'_>) -> Option<Timestamp> {
-    let text = row.start_time.as_deref()?;
-    // Some versions leave the zone out; it is UTC.
-    text.parse().ok().or_else(|| {
-        let civil: jiff::civil::DateTime = text.parse().ok()?;
-        civil.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
-    })
+    from_text(row.start_time.as_deref()?.trim())
 }
 
 fn take(kept: &mut Kept, ledger: &mut Ledger, source: &str, at: Timestamp, row: &Row<'_>) -> Result<bool, Unread> {

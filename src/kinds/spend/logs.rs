@@ -130,7 +130,7 @@ impl Listing {
     }
 
     /// Adds what another one says beside its files.
-    pub fn merge(&mut self, other: Self) {
+    pub fn merge(&mut self, other: &Self) {
         self.links += other.links;
         self.odd += other.odd;
         self.unreadable += other.unreadable;
@@ -250,10 +250,7 @@ impl Marks {
     fn close(self, kept: &mut Kept) {
         for at in self.changed {
             let of: BTreeMap<&String, &Filed> = self.by_path.iter().filter(|(path, _)| shard(path) == at).collect();
-            match of.is_empty() {
-                true => kept.forget(&shard_name(at)),
-                false => kept.put_json(&shard_name(at), &of),
-            }
+            if of.is_empty() { kept.forget(&shard_name(at)) } else { kept.put_json(&shard_name(at), &of) }
         }
     }
 }

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use super::job::zone;
 use super::rule::vars;
-use super::{Cx, Fetched, Kind, KindDoc, Memory, Past, Records};
+use super::{Cx, Fetched, Kind, KindDoc, Memory, Past, Records, homes};
 use crate::clean;
 use crate::expr::Expr;
 use crate::facts::{Facts, Finding, Subject, Unread, Value, Weight};
@@ -97,22 +97,28 @@ impl Kind for Spend {
 
 /// The folders of a source, or its glob: what is configured, else what the tool itself goes by.
 fn roots(source: &Source, host: &Host) -> Vec<PathBuf> {
-    if let Some(path) = &source.path {
-        return vec![host.expand(path.as_str())];
+    let path = source.path.as_ref().map(crate::settings::PathGlob::as_str);
+    match source.kind {
+        SourceKind::ClaudeCode => claude_roots(path, host),
+        SourceKind::Codex => vec![homes::of(host, path, "CODEX_HOME", "~/.codex")],
+        SourceKind::Openclaw => vec![homes::openclaw(host, path)],
+        SourceKind::Hermes => vec![homes::of(host, path, "HERMES_HOME", "~/.hermes")],
+        SourceKind::Litellm => Vec::new(),
+        SourceKind::Jsonl => path.map(|path| host.expand(path)).into_iter().collect(),
     }
-    let named = |variable: &str| -> Vec<PathBuf> {
-        let list = host.var(variable).and_then(|value| value.to_str()).unwrap_or_default();
-        list.split(',').map(str::trim).filter(|path| !path.is_empty()).map(|path| host.expand(path)).collect()
-    };
-    let (variable, usual): (&str, &[&str]) = match source.kind {
-        SourceKind::ClaudeCode => ("CLAUDE_CONFIG_DIR", &["~/.config/claude", "~/.claude"]),
-        SourceKind::Codex => ("CODEX_HOME", &["~/.codex"]),
-        SourceKind::Openclaw => ("OPENCLAW_STATE_DIR", &["~/.openclaw"]),
-        SourceKind::Hermes => ("HERMES_HOME", &["~/.hermes"]),
-        SourceKind::Litellm | SourceKind::Jsonl => return Vec::new(),
-    };
-    let named = named(variable);
-    if named.is_empty() { usual.iter().map(|path| host.expand(path)).collect() } else { named }
+}
+
+/// Claude Code writes to each of the folders that its variable lists, without it to one of two.
+fn claude_roots(path: Option<&str>, host: &Host) -> Vec<PathBuf> {
+    let listed = host.var("CLAUDE_CONFIG_DIR").and_then(|list| list.to_str()).filter(|list| !list.trim().is_empty());
+    match (path, listed) {
+        (Some(path), _) => vec![host.expand(path)],
+        (None, Some(list)) => {
+            let folders = list.split(',').map(str::trim).filter(|folder| !folder.is_empty());
+            folders.map(|folder| host.expand(folder)).collect()
+        }
+        (None, None) => ["~/.config/claude", "~/.claude"].map(|folder| host.expand(folder)).to_vec(),
+    }
 }
 
 /// What is kept beside sums and marks.
@@ -172,8 +178,8 @@ impl Look {
                 SourceKind::Hermes => self.hermes(source, roots, &mut kept, &mut ledger, &mut looked),
                 _ => self.files(at, source, roots, &mut tasks, &mut looked),
             };
-            let read = read.and_then(|listing| {
-                whole &= listing;
+            let read = read.and_then(|seen| {
+                whole &= seen;
                 if source.kind == SourceKind::Openclaw {
                     self.openclaw(source, roots, &mut kept, &mut ledger, &mut state, &mut looked)?;
                 }
@@ -246,7 +252,7 @@ impl Look {
                         format: format(file),
                         file: file.clone(),
                     }));
-                    listing.merge(of);
+                    listing.merge(&of);
                 }
             }
             SourceKind::Codex => {
@@ -264,8 +270,8 @@ impl Look {
                         format: Format::Codex(Codex::default()),
                         file: file.clone(),
                     }));
-                    listing.merge(active);
-                    listing.merge(archived);
+                    listing.merge(&active);
+                    listing.merge(&archived);
                 }
             }
             SourceKind::Openclaw => {
@@ -326,12 +332,12 @@ impl Look {
             for file in &of.files {
                 let key = sessions.get(&formats::stem(&file.path)).map(String::as_str);
                 let (agent, job) = formats::openclaw::job(&agent, key);
-                let named =
+                let shown =
                     |job: &str| names.as_ref().and_then(|names| names.get(job)).map_or(job, String::as_str).to_owned();
-                let job = job.map_or_else(|| agent.to_owned(), |job| format!("{agent}/{}", named(job)));
+                let job = job.map_or_else(|| agent.to_owned(), |job| format!("{agent}/{}", shown(job)));
                 tasks.push(Task { source: at, format: Format::OpenClaw { job }, file: file.clone() });
             }
-            listing.merge(of);
+            listing.merge(&of);
         }
         Ok(())
     }
@@ -402,7 +408,7 @@ impl Look {
                 let rows = litellm::read(kept, ledger, source.name(), answer)?;
                 looked.bytes_read += rows.bytes;
                 looked.bad_lines += rows.bad;
-                looked.calls += rows.rows;
+                looked.calls += rows.calls;
                 looked.cut_rows += u64::from(rows.cut);
                 state.asked.insert(source.name().to_owned(), self.now);
                 Ok(true)

@@ -4,7 +4,7 @@
 mod certificate;
 mod chain;
 mod reasons;
-mod starttls;
+pub(super) mod starttls;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -44,7 +44,7 @@ impl Starttls {
 
 /// Leads the dialog until the server expects a TLS handshake. Codes, all of the target: `starttls_refused`,
 /// `connection_reset`, `no_answer`.
-pub(super) async fn begin<S>(stream: &mut S, how: Starttls, deadline: Instant) -> Result<(), Unread>
+pub(in crate::kinds) async fn begin<S>(stream: &mut S, how: Starttls, deadline: Instant) -> Result<(), Unread>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

@@ -11,6 +11,9 @@ use crate::facts::{Facts, Unread};
 use crate::kinds::api::{self, Api};
 
 const COLLECTIONS: &str = "api/v2/tenants/{}/databases/{}/collections";
+/// Collections in one answer, and answers that are asked for.
+const PAGE: usize = 1_000;
+const MAX_PAGES: usize = 10;
 
 pub(super) async fn look(settings: &Settings, api: &Api<'_>) -> Result<Seen, Unread> {
     ready(api).await?;
@@ -57,10 +60,19 @@ async fn ready(api: &Api<'_>) -> Result<(), Unread> {
 
 /// The collections by their names.
 async fn list(api: &Api<'_>, place: [&str; 2]) -> Result<BTreeMap<String, Value>, Unread> {
-    let path = format!("{COLLECTIONS}?limit=1000");
-    let answer = api.json(&path, &place).await?;
-    let Value::Array(entries) = answer else { return Err(api::misshapen(&path, "a list")) };
-    Ok(entries.into_iter().filter_map(|entry| Some((api::text(&entry, "/name")?.to_owned(), entry))).collect())
+    let mut known = BTreeMap::new();
+    for page in 0..MAX_PAGES {
+        let path = format!("{COLLECTIONS}?limit={PAGE}&offset={}", page * PAGE);
+        let Value::Array(entries) = api.json(&path, &place).await? else {
+            return Err(api::misshapen(&path, "a list"));
+        };
+        let is_last = entries.len() < PAGE;
+        known.extend(entries.into_iter().filter_map(|entry| Some((api::text(&entry, "/name")?.to_owned(), entry))));
+        if is_last {
+            break;
+        }
+    }
+    Ok(known)
 }
 
 fn id(entry: &Value) -> Result<&str, Unread> {

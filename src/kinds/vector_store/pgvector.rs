@@ -20,7 +20,7 @@ const TABLES: &str = "SELECT DISTINCT n.nspname || '.' || c.relname, quote_ident
      AND c.relkind IN ('r', 'p', 'm', 'f') AND NOT c.relispartition \
      AND n.nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1";
 /// Tables that are read about at most.
-const MAX_TABLES: usize = 1_000;
+const MAX_TABLES: usize = 10_000;
 
 pub(super) async fn look(settings: &Settings, cx: &Cx) -> Result<Seen, Unread> {
     let database = Database { url: url(settings, cx).await?, cx, deadline: remote::stop_at(cx) };

@@ -314,7 +314,7 @@ fn chroma_speaks_its_second_api() {
     site.json("/api/v2/heartbeat", &json!({"nanosecond heartbeat": 1_790_000_000_000_000_000_u64}));
     site.json("/api/v2/healthcheck", &json!({"is_executor_ready": true, "is_log_client_ready": true}));
     site.json(
-        &format!("{place}?limit=1000"),
+        &format!("{place}?limit=1000&offset=0"),
         &json!([{"id": "0b1c", "name": "docs", "metadata": null, "dimension": 384, "tenant": "default_tenant"}]),
     );
     site.answer(&format!("{place}/0b1c/count"), 200, "application/json", "1200");
@@ -334,6 +334,12 @@ fn chroma_speaks_its_second_api() {
             "docs points_lost: it is empty, 1200 points were in it",
         ]
     );
+    // A list that goes on behind its first page.
+    let page: Vec<Value> = (0..1_000).map(|n| json!({"id": "x", "name": format!("other{n}")})).collect();
+    site.json(&format!("{place}?limit=1000&offset=0"), &json!(page));
+    site.json(&format!("{place}?limit=1000&offset=1000"), &json!([{"id": "0b1c", "name": "docs"}]));
+    store.toml = format!("{}\ncollections = ['docs']", store.toml);
+    assert_eq!(store.look(1_800).number("docs", "points"), Some(0.0));
     site.answer(
         "/api/v2/healthcheck",
         503,

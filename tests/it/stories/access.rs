@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 
-use crate::support::{Http, Lab, Ran};
+use crate::support::{Http, Lab, Ran, pack};
 
 const LOG: &str = "var/auth.log";
 
@@ -140,4 +140,52 @@ fn a_login_that_succeeds_after_many_attempts_and_one_that_was_mistyped() {
     host.lab.cycle().expect("red", false, &["logins/ssh-login"]);
     assert_eq!(host.sink.heard(), Vec::<String>::new());
     host.lab.pass(24 * 60).cycle().expect("green", true, &["logins/ssh-login"]);
+}
+
+/// The pack as it is shipped, on the files of a home in place of those of the system.
+fn shipped(drift: bool) -> Lab {
+    let lab = Lab::new();
+    let home = lab.home().display().to_string();
+    let text = pack("security", "/var/log/", &format!("{home}/var/")).replace("\"/etc/", &format!("\"{home}/etc/"));
+    let text = text.replace("user = \"root\"\n", "");
+    // The baseline is that of this machine, all of which only root may read.
+    let checks = text.split("\n\n").filter(|part| drift || !part.contains("[check.security-drift]"));
+    lab.config(&checks.collect::<Vec<_>>().join("\n\n"));
+    lab
+}
+
+#[test]
+fn the_pack_on_a_container_and_on_a_host() {
+    // Neither a log nor a journal, and no secret: said, and no trouble.
+    let mut lab = shipped(rustix::process::geteuid().is_root());
+    let empty = lab.path("bin");
+    fs::create_dir(&empty).unwrap();
+    lab.env.push(("PATH".to_owned(), empty.display().to_string()));
+    for _ in 0..3 {
+        lab.next().quiet();
+    }
+    let said = lab.run(&["explain", "security-logins"]).stdout;
+    assert!(said.contains("sources  0") && said.contains("is not there") && !said.contains("/ssh-login"), "{said}");
+
+    let mut lab = shipped(false);
+    for (file, text) in [
+        (LOG, "Mar 20 21:30:00 box sshd[812]: Accepted password for anna from 192.0.2.7 port 1 ssh2\n"),
+        (".ssh/id_ed25519", "x"),
+        (".ssh/authorized_keys", "x"),
+        ("etc/shadow", "x"),
+        ("etc/ssh/ssh_host_rsa_key", "x"),
+    ] {
+        lab.write(file, text);
+    }
+    lab.next().quiet();
+    let mut log = OpenOptions::new().append(true).open(lab.path(LOG)).unwrap();
+    writeln!(log, "Mar 20 21:30:00 box sudo: anna : TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=/bin/ls").unwrap();
+    writeln!(log, "Mar 20 21:30:00 box sshd[9]: Failed password for root from 203.0.113.9 port 1 ssh2").unwrap();
+    lab.next().quiet();
+
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(lab.path(".ssh/id_ed25519"), fs::Permissions::from_mode(0o644)).unwrap();
+    writeln!(log, "Mar 20 21:30:00 box sshd[9]: Accepted password for anna from 198.51.100.9 port 1 ssh2").unwrap();
+    let key = format!("security-keys/{}", lab.path(".ssh/id_ed25519").display());
+    lab.pass(60).cycle().expect("red", true, &[&key, "security-logins/ssh-login"]);
 }

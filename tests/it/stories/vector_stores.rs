@@ -44,7 +44,10 @@ fn chroma() -> Http {
     server.json("/api/v2/heartbeat", &json!({"nanosecond heartbeat": 1_774_042_200_000_000_000_u64}));
     server.json("/api/v2/healthcheck", &json!({"is_executor_ready": true, "is_log_client_ready": true}));
     let collections = "/api/v2/tenants/default_tenant/databases/default_database/collections";
-    server.json(&format!("{collections}?limit=1000"), &json!([{"id": "7d1c", "name": "docs", "dimension": 768}]));
+    server.json(
+        &format!("{collections}?limit=1000&offset=0"),
+        &json!([{"id": "7d1c", "name": "docs", "dimension": 768}]),
+    );
     server.json(&format!("{collections}/7d1c/count"), &json!(4_000));
     server
 }

@@ -8,7 +8,8 @@ use memchr::memmem;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{News, Quota, moment};
+use super::{News, Quota};
+use crate::kinds::moment::moment;
 use crate::kinds::spend::ledger::{Call, CallKey, hash};
 use crate::kinds::spend::prices::Tokens;
 
@@ -46,6 +47,7 @@ enum Replay {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the log")]
 struct CodexUsage {
     #[serde(default)]
     input_tokens: u64,
@@ -138,13 +140,11 @@ impl Codex {
             return tell(News::Bad);
         };
         match (&*kind, payload.kind.as_deref()) {
-            ("session_meta", _) => {
-                // A session that was begun from another one has that one's line as well: the first is its own.
-                if self.job.is_empty() {
-                    self.spawned = has(b"thread_spawn");
-                    let folder = payload.cwd.filter(|cwd| !cwd.is_empty()).or(payload.originator);
-                    self.job = folder.unwrap_or_default().into_owned();
-                }
+            // A session that was begun from another one has that one's line as well: the first is its own.
+            ("session_meta", _) if self.job.is_empty() => {
+                self.spawned = has(b"thread_spawn");
+                let folder = payload.cwd.filter(|cwd| !cwd.is_empty()).or(payload.originator);
+                self.job = folder.unwrap_or_default().into_owned();
             }
             ("turn_context", _) => {
                 if let Some(model) = payload.model.filter(|model| !model.is_empty()) {

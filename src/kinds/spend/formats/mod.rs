@@ -10,7 +10,6 @@ mod tests;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::ledger::Call;
 use super::settings::Fields;
@@ -73,19 +72,6 @@ impl Format<'_> {
         if let Self::Codex(codex) = self {
             codex.settle(now, tell);
         }
-    }
-}
-
-/// A moment as logs write it: RFC 3339, or seconds or milliseconds since 1970.
-fn moment(value: &Value) -> Option<Timestamp> {
-    match value {
-        Value::String(text) => text.trim().parse().ok(),
-        Value::Number(number) => {
-            let number = number.as_f64()?;
-            let seconds = if number.abs() > 1e11 { number / 1e3 } else { number };
-            from_seconds(seconds)
-        }
-        _ => None,
     }
 }
 

@@ -7,7 +7,8 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{News, moment};
+use super::News;
+use crate::kinds::moment::moment;
 use crate::kinds::spend::ledger::{Call, CallKey, hash};
 use crate::kinds::spend::prices::Tokens;
 

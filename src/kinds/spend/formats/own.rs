@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{News, moment};
+use super::News;
+use crate::kinds::moment::moment;
 use crate::kinds::spend::ledger::{Call, CallKey, hash};
 use crate::kinds::spend::prices::Tokens;
 use crate::kinds::spend::settings::Fields;
