@@ -199,7 +199,6 @@ impl Kind for Baseline {
 kind = "baseline"
 what = ["authorized_keys", "sudoers", "crontabs", "ports"]
 files = ["/etc/ssh/sshd_config", "/etc/systemd/system/*.service"]
-every = "1h"
 "#,
         thresholds_remind: false,
     };
