@@ -308,13 +308,14 @@ impl State {
             let known = tally.known.entry(name.clone()).or_default();
             known.age(now);
             let counted = tally.counted.remove(&name).unwrap_or_default();
+            // As it was before this look: the events of a burst are no measure of it, whatever hour they fall into.
+            let usual = rate.usual(now);
             if let Some(last) = self.kept.last {
-                let cap = rate.usual(now).map(|usual| burst_at(settings, usual));
-                rate.add(last, now, counted.events, cap);
+                rate.add(last, now, counted.events, usual.map(|usual| burst_at(settings, usual)));
             }
             let known = (means == Means::Login).then(|| known.len());
             let breaches = tally.refused.breaches.iter().filter(|breach| breach.rule == name);
-            put_rule(&mut fetched.facts, settings, &name, means, &rate, &counted, known, breaches, now);
+            put_rule(&mut fetched.facts, settings, &name, means, (&rate, usual), &counted, known, breaches, now);
             whole.rates.insert(name, rate);
         }
         self.remember(&whole, &tally, &mut fetched);
@@ -463,7 +464,7 @@ fn put_rule<'a>(
     settings: &Settings,
     name: &str,
     means: Means,
-    rate: &Rate,
+    (rate, usual): (&Rate, Option<f64>),
     counted: &Counted,
     known: Option<usize>,
     breaches: impl Iterator<Item = &'a Breach>,
@@ -471,7 +472,6 @@ fn put_rule<'a>(
 ) {
     let me = &Subject::new(name);
     facts.info(me, "events", counted.events);
-    let usual = rate.usual(now);
     let per_hour = rate.last_hour(now);
     if let Some(usual) = usual {
         facts.info(me, "usual_per_hour", usual);
