@@ -220,7 +220,7 @@ fn agent(path: &Path, version: i64) -> Connection {
     db
 }
 
-fn event(db: &Connection, session: &str, seq: i64, id: &str, usage: serde_json::Value) {
+fn event(db: &Connection, session: &str, seq: i64, id: &str, usage: &serde_json::Value) {
     let event = json!({"type": "message", "id": id, "timestamp": "2026-03-20T02:00:00.323Z",
         "message": {"role": "assistant", "provider": "mock", "model": "m1", "content": [{"type": "text", "text": "HEARTBEAT_OK"}],
                     "usage": usage}});
@@ -244,8 +244,8 @@ fn openclaws_databases_row_by_row() {
         )
         .unwrap();
     let paid = |usd: f64| json!({"input": 9151, "output": 7, "cacheRead": 100, "cacheWrite": 0, "totalTokens": 9258, "cost": {"total": usd}});
-    event(&db, "s1", 1, "e1", paid(0.5));
-    event(&db, "s2", 1, "e2", paid(2.0));
+    event(&db, "s1", 1, "e1", &paid(0.5));
+    event(&db, "s2", 1, "e2", &paid(2.0));
     db.execute_batch("INSERT INTO transcript_events VALUES ('s1', 8, '{broken \"usage\"', 1773972000000, NULL)")
         .unwrap();
     let seen = desk.look();
@@ -255,8 +255,8 @@ fn openclaws_databases_row_by_row() {
     near(seen.number("openclaw:main/nightly-index", "today_usd"), 2.0);
 
     // New rows only; an event that was copied keeps its id; a row that is compressed is said.
-    event(&db, "s1", 2, "e1", paid(0.5));
-    event(&db, "s1", 3, "e3", paid(1.0));
+    event(&db, "s1", 2, "e1", &paid(0.5));
+    event(&db, "s1", 3, "e3", &paid(1.0));
     db.execute_batch("INSERT INTO transcript_events VALUES ('s1', 4, NULL, 1773972000000, x'28b52ffd')").unwrap();
     let seen = desk.next();
     near(seen.number("", "today_usd"), 3.5);
@@ -265,7 +265,7 @@ fn openclaws_databases_row_by_row() {
     near(desk.next().number("", "today_usd"), 3.5);
 
     // What it knows no price of is not free.
-    event(&db, "s1", 5, "e5", json!({"input": 500, "output": 500, "cost": {"total": 0}}));
+    event(&db, "s1", 5, "e5", &json!({"input": 500, "output": 500, "cost": {"total": 0}}));
     let seen = desk.next();
     assert_eq!(seen.codes(), ["partial", "unpriced"]);
     assert_eq!(seen.findings[1].said.as_str(), "no price is known of \"mock/m1\": 1000 tokens are not in the sums");
@@ -555,7 +555,7 @@ fn what_lies_in_place_of_a_log() {
     assert_eq!(desk.next().codes(), ["own: not_a_file"]);
     // A link out of the folder is not followed, and a log beside it is read.
     let outside = tempfile::tempdir().unwrap();
-    fs::write(outside.path().join("x.jsonl"), paid(NOW, "chat", 7.0)).unwrap();
+    files::replace(&outside.path().join("x.jsonl"), paid(NOW, "chat", 7.0).as_bytes(), 0o600).unwrap();
     std::os::unix::fs::symlink(outside.path().join("x.jsonl"), desk.path("logs/link.jsonl")).unwrap();
     desk.add("logs/a.jsonl", &paid(NOW, "chat", 1.0));
     let seen = desk.next();
