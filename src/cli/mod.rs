@@ -5,6 +5,7 @@ mod exec;
 mod explain;
 mod history;
 mod init;
+mod kinds;
 mod notify;
 mod out;
 mod people;
@@ -100,6 +101,8 @@ enum Command {
     Notify(notify::Args),
     /// Run a job and record how it went.
     Exec(exec::Args),
+    /// Show what can be looked at, or all that one kind of check can be told.
+    Kinds(kinds::Args),
     /// Print a JSON Schema: of the config, the report, the notices, or what a `--json` prints.
     Schema(schema::Args),
     /// Print a completion script for a shell.
@@ -200,6 +203,7 @@ async fn dispatch(command: Command, mut session: Session) -> Exit {
         Command::Baseline(args) => baseline::run(&args, &mut session),
         Command::Notify(args) => notify::run(args, &mut session).await,
         Command::Exec(args) => exec::run(args, &mut session).await,
+        Command::Kinds(args) => kinds::run(&args, &mut session),
         Command::Schema(args) => schema::run(&args, &mut session),
         Command::Completions { .. } => Ok(Exit::Done),
     };

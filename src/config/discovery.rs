@@ -19,7 +19,7 @@ use crate::notify::NOTIFIERS;
 const PORT_WITHIN: Duration = Duration::from_millis(300);
 
 const HEAD: &str = r#"# What Pulsecheck looks at and whom it tells. Written by `pulsecheck init`; the file is yours.
-# After a change: `pulsecheck validate`. Every key there is: `pulsecheck schema config`, or the annotated default.
+# After a change: `pulsecheck validate`. Every key of a kind: `pulsecheck kinds NAME`.
 # Lines with `#` directly before a key show defaults.
 
 #interval = "15m"              # how often a cycle runs; the scheduler outside must be set to the same

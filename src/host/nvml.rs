@@ -196,6 +196,9 @@ impl From<ThrottleReasons> for Throttle {
     }
 }
 
+/// What a card has to tell if it knows it: without these it was not looked at. Some cards fail other questions for life.
+pub const ESSENTIAL: [&str; 3] = ["memory", "utilisation", "temperature"];
+
 /// Asks the driver for its cards: each is sampled `times` times, `apart` from each other. Without a `library` the loader
 /// looks for the usual one. The library is loaded, asked and let go again.
 pub fn look(library: Option<&Path>, times: u32, apart: Duration) -> Result<Seen, Trouble> {
@@ -204,8 +207,12 @@ pub fn look(library: Option<&Path>, times: u32, apart: Duration) -> Result<Seen,
         builder.lib_path(OsStr::new(library));
     }
     let nvml = builder.init()?;
-    // Letting go of the library calls this without asking whether it is there.
-    nvml.lib().nvmlShutdown.as_ref().map_err(|error| Trouble::NotNvml(Clean::line(&error.to_string(), 200)))?;
+    if let Err(error) = nvml.lib().nvmlShutdown.as_ref() {
+        let why = Clean::line(&error.to_string(), 200);
+        // Letting go of the library would call this without asking whether it is there.
+        std::mem::forget(nvml);
+        return Err(Trouble::NotNvml(why));
+    }
     let count = nvml.device_count()?;
     let mut devices: Vec<Result<Asked<'_>, Trouble>> = (0..count.min(MAX_CARDS))
         .map(|index| nvml.device_by_index(index).map(Asked::new).map_err(Trouble::from))
@@ -250,7 +257,7 @@ impl<'a> Asked<'a> {
             Err(NvmlError::GpuLost) => self.trouble = Some(Trouble::Lost),
             Err(NvmlError::ResetRequired) => self.trouble = Some(Trouble::ResetRequired),
             Err(NvmlError::FailedToLoadSymbol(_)) if what == MEMORY => self.card.too_old = true,
-            Err(error) if does_not_know(&error) => {
+            Err(error) if does_not_know(&error) && !(ESSENTIAL.contains(&what) && refused(&error)) => {
                 if !self.card.not_told.contains(&what) {
                     self.card.not_told.push(what);
                 }
@@ -371,6 +378,11 @@ impl<'a> Asked<'a> {
         }
         Some(processes)
     }
+}
+
+/// Whether a question that every card has an answer to was turned down.
+fn refused(error: &NvmlError) -> bool {
+    matches!(error, NvmlError::NoPermission | NvmlError::NoData | NvmlError::InvalidArg)
 }
 
 /// Whether an error only says that a card of this kind, or a driver of this age, has no such thing.

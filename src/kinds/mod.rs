@@ -190,6 +190,18 @@ pub enum ReasonOutcome {
     Unknown(crate::facts::Blame),
 }
 
+impl ReasonOutcome {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
 impl From<Weight> for ReasonOutcome {
     fn from(weight: Weight) -> Self {
         match weight {

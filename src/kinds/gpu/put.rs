@@ -5,7 +5,7 @@ use super::xids::{self, Class, Xid};
 use super::{Fetched, Names, Settings};
 use crate::clean;
 use crate::facts::{Class as FactClass, Edge, Facts, Scale, Subject, Unit, Unread, Worse};
-use crate::host::nvml::{Card, Pci, Sample, Seen, Throttle, Trouble};
+use crate::host::nvml::{Card, ESSENTIAL, Pci, Sample, Seen, Throttle, Trouble};
 use crate::redact::Clean;
 use crate::words::size;
 
@@ -63,9 +63,6 @@ pub(super) fn card(settings: &Settings, placed: &Placed<'_>, names: &Names, xids
         facts.info(subject, "driver_says", trouble.said());
     }
 }
-
-/// What a card has to tell if it knows it: without these it was not looked at. Some cards fail other questions for life.
-const ESSENTIAL: [&str; 3] = ["memory", "utilisation", "temperature"];
 
 /// A card that answers some questions and fails others is read in part only.
 fn unread(card: &Card) -> Option<Unread> {

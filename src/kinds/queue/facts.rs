@@ -174,6 +174,7 @@ fn put(settings: &Settings, seen: &Seen, sums: &Sums, last: &Last, now: Timestam
     let in_work = oldest_of(State::Processing);
     // Where a status is not known it may be in processing.
     let in_queue = oldest_of(State::Queued).into_iter().chain(oldest_of(State::Other)).min_by_key(|(since, _)| *since);
+    let in_queue_since = in_queue;
     if let Some((since, task)) = in_work.or(in_queue) {
         let age = age(since, now);
         facts.gauge(me, "oldest_s", age, oldest_scale(settings, task, age));
@@ -181,7 +182,9 @@ fn put(settings: &Settings, seen: &Seen, sums: &Sums, last: &Last, now: Timestam
             facts.put_foreign(me, "oldest_id", Clean::line(id, MAX_ID_BYTES), Class::Info);
         }
     }
-    if let Some((since, _)) = oldest_of(State::Waiting) {
+    // Where a status is not known, a task may be waiting as well; whoever sets `max_wait` means those too.
+    let waiting = oldest_of(State::Waiting).or(in_queue_since.filter(|_| settings.max_wait.is_some()));
+    if let Some((since, _)) = waiting {
         let age = age(since, now);
         let most = settings.max_wait;
         let bound =

@@ -21,6 +21,8 @@ use crate::settings::SecretRef;
 
 /// Rows of a query, items of a JSON file.
 const MAX_TASKS: usize = 10_000;
+/// Entries of a stream that are counted where the server does not know how many wait; more count as so many.
+const MAX_BEHIND: &str = "1000";
 /// Files of a folder.
 const MAX_FILES: usize = 100_000;
 /// Bytes of a JSON file.
@@ -285,8 +287,8 @@ impl Asked<'_> {
         let settings = self.settings;
         let key = settings.key.as_deref().unwrap_or_default();
         let mut seen = Seen::default();
-        let state = if settings.processing_key.is_some() { State::Waiting } else { State::Queued };
-        self.take_in(key, state, &mut seen).await?;
+        // Whoever takes a task out of a key removes it there: what lies in it waits.
+        self.take_in(key, State::Waiting, &mut seen).await?;
         if let Some(key) = &settings.processing_key {
             self.take_in(key, State::Processing, &mut seen).await?;
         }
@@ -374,8 +376,15 @@ impl Asked<'_> {
             return Err(unclear(clean!("the stream has no group {}", Clean::line(group, 80).quoted())));
         };
         let number = |name: &str| field(info, name).and_then(Json::as_u64);
-        // How many wait is not always known (before Redis 7, or after entries were deleted).
-        let waiting = number("lag").unwrap_or_default();
+        let waiting = match number("lag") {
+            Some(lag) => lag,
+            // Before Redis 7, and after entries were deleted, the server doesn't know: what lies behind is counted.
+            None => {
+                let last = field(info, "last-delivered-id").and_then(plain_text).unwrap_or_else(|| "0-0".to_owned());
+                let behind = self.redis.ask(&["XRANGE", key, &format!("({last}"), "+", "COUNT", MAX_BEHIND]).await?;
+                u64::try_from(behind.as_array().map_or(0, Vec::len)).unwrap_or(u64::MAX)
+            }
+        };
         seen.done = number("entries-read").zip(number("pending")).map(|(read, pending)| read.saturating_sub(pending));
         if let pending @ 1.. = number("pending").unwrap_or_default() {
             let first = self.redis.ask(&["XPENDING", key, group, "-", "+", "1"]).await?;

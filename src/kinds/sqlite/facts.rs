@@ -146,7 +146,9 @@ fn put(facts: &mut Facts, subject: &Subject, name: &str, value: &Json, column: &
     let wants_number = column.has_edges() || column.class == Some(ClassWord::Gauge);
     let number = match value {
         Json::Number(number) => number.as_i64().map(Value::Int).or_else(|| number.as_f64().map(Value::Real)),
-        Json::String(digits) if wants_number => digits.trim().parse().ok().map(Value::Real),
+        Json::String(digits) if wants_number => {
+            digits.trim().parse().ok().filter(|n: &f64| n.is_finite()).map(Value::Real)
+        }
         _ => None,
     };
     let name = name.to_owned();

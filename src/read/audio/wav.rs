@@ -14,6 +14,8 @@ const NO_SIZE: u64 = 0x7fff_0000;
 const SLIP_S: f64 = 0.05;
 /// Frames decoded at a time.
 const FRAMES_AT_ONCE: u64 = 16 * 1024;
+/// Bytes taken at once.
+const BYTES_AT_ONCE: u64 = 1 << 20;
 /// Sample rates that exist.
 const RATES_HZ: std::ops::RangeInclusive<u32> = 1_000..=768_000;
 
@@ -100,7 +102,8 @@ fn hear(reader: &mut impl Read, form: Form, frames: u64, ear: &mut Ear) -> Resul
     let mut bytes = Vec::new();
     let mut samples = Vec::new();
     while left > 0 {
-        let now = left.min(FRAMES_AT_ONCE);
+        // A header may claim 65,535 channels: what is taken at once is bounded in bytes as well.
+        let now = left.min(FRAMES_AT_ONCE).min((BYTES_AT_ONCE / form.frame()).max(1));
         bytes.resize(usize::try_from(now * form.frame()).unwrap_or(0), 0);
         let got = read_up_to(reader, &mut bytes)?;
         samples.clear();
