@@ -47,24 +47,21 @@ pub(super) fn compare(facts: &Facts, subject: &Subject, mark: &mut Mark, counts:
     }
     let mut changes = Vec::new();
     for (name, fact) in differing {
-        match mark.passing.get(name) {
-            Some(before) => {
-                let said = words(name, before, fact);
-                let restless =
-                    mark.restless.entry(name.clone()).or_insert(Restless { changes: 0, last: now, muted: false });
-                restless.changes |= 1;
-                restless.last = now;
-                if !restless.muted {
-                    restless.muted = restless.changes.count_ones() >= RESTLESS_CHANGES;
-                    let said = if restless.muted {
-                        clean_join(&said, " (it keeps changing: muted until it holds for a day)")
-                    } else {
-                        said
-                    };
-                    changes.push(Differs { name: name.clone(), said });
-                }
+        if let Some(before) = mark.passing.get(name) {
+            let said = words(name, before, fact);
+            let restless =
+                mark.restless.entry(name.clone()).or_insert(Restless { changes: 0, last: now, muted: false });
+            restless.changes |= 1;
+            restless.last = now;
+            if !restless.muted {
+                restless.muted = restless.changes.count_ones() >= RESTLESS_CHANGES;
+                let said = if restless.muted {
+                    clean_join(&said, " (it keeps changing: muted until it holds for a day)")
+                } else {
+                    said
+                };
+                changes.push(Differs { name: name.clone(), said });
             }
-            None => {}
         }
         mark.passing.insert(name.clone(), fact.value.clone());
     }
