@@ -125,7 +125,9 @@ fn show(check: Option<&str>, json: bool, session: &mut Session) -> Result<Exit, 
         baselines.extend(rows(check, &view)?);
     }
     if check.is_none() {
-        baselines.iter_mut().for_each(|row| row.members = None);
+        for row in &mut baselines {
+            row.members = None;
+        }
     }
     if json {
         session.out.line(&serde_json::to_string(&Shown { at: view.rfc(view.now), baselines })?);
@@ -149,7 +151,9 @@ fn show(check: Option<&str>, json: bool, session: &mut Session) -> Result<Exit, 
         for row in of_check() {
             let Some(members) = row.members.as_ref().filter(|members| !members.is_empty()) else { continue };
             session.out.line(&format!("\n{}", paint(&row.subject, Tone::Head, &session.out)));
-            members.iter().for_each(|member| session.out.line(&format!("  {member}")));
+            for member in members {
+                session.out.line(&format!("  {member}"));
+            }
         }
     }
     Ok(Exit::Done)

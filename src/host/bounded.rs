@@ -43,13 +43,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         let came = buf.filled().len().saturating_sub(before);
-        match self.left.checked_sub(came) {
-            Some(left) => self.left = left,
-            None => {
-                self.broken.store(true, Ordering::Relaxed);
-                return Poll::Ready(Err(io::Error::other(TOO_MUCH)));
-            }
-        }
+        let Some(left) = self.left.checked_sub(came) else {
+            self.broken.store(true, Ordering::Relaxed);
+            return Poll::Ready(Err(io::Error::other(TOO_MUCH)));
+        };
+        self.left = left;
         polled
     }
 }

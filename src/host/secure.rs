@@ -50,15 +50,13 @@ impl Host {
                 } else {
                     ""
                 };
-                Err(match inner {
-                    Some(why) => {
+                let closed = || clean!("{place} closed the connection during the TLS handshake");
+                Err(inner.map_or_else(
+                    || Unread::target("connection_reset", closed()),
+                    |why| {
                         Unread::target("tls_failed", clean!("no TLS connection to {place}: {}{hint}", tls_words(why)))
-                    }
-                    None => {
-                        let said = clean!("{place} closed the connection during the TLS handshake");
-                        Unread::target("connection_reset", said)
-                    }
-                })
+                    },
+                ))
             }
             Err(_) => Err(Unread::target("no_answer", clean!("{place} did not end the TLS handshake in time"))),
         }

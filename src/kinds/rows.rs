@@ -72,7 +72,7 @@ pub(super) fn ask(
 
 fn rows(conn: &Connection, query: &str, max_rows: usize, now: Timestamp) -> rusqlite::Result<Answer> {
     let mut statement = conn.prepare(query)?;
-    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     if let Some(at) = statement.parameter_index(":now")? {
         statement.raw_bind_parameter(at, now.as_second())?;
     }

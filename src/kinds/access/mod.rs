@@ -3,6 +3,7 @@
 
 mod history;
 mod rules;
+mod settings;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -10,12 +11,13 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use self::history::{Breach, ENOUGH_HOURS, Known, Rate, Refused};
-use self::rules::{Means, Own, Preset, Trusted};
+use self::rules::{Means, Trusted};
+pub use self::settings::Settings;
+use self::settings::{Journal, validate};
 use self::sources::{Counted, Files, FilesSeen, JournalSeen, Kept, MAX_FILES, NoJournal, Tally};
 use super::common::{FILE_REASONS, LANE_REASONS, MISSING, SPAWN_REASONS};
 use super::{Cx, FactDoc, Fetched, Kind, KindDoc, Memory, Past, ReasonDoc, ReasonOutcome, remote};
@@ -23,13 +25,9 @@ use crate::clean;
 use crate::facts::{Blame, Class, Edge, Facts, Finding, Scale, Subject, Unit, Unread, Value, Weight, Worse};
 use crate::read::follow::Course;
 use crate::redact::Clean;
-use crate::settings::{Dur, PathGlob, Size};
+use crate::settings::{Dur, PathGlob};
 use crate::words::{count, human, seconds, span};
 
-/// Rules of one check.
-const MAX_RULES: usize = 30;
-/// Bytes that may be read in one look.
-const MOST_BYTES: u64 = 1 << 30;
 /// The keys that are shown.
 const TOP: usize = 3;
 /// A file that was not there for so long is forgotten.
@@ -38,75 +36,6 @@ const FORGET_FILE: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// See [`Kind`].
 #[derive(Debug)]
 pub struct Access;
-
-/// Which logs to read, what to look for in them, and what is too much.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// Log files, or globs of them. What a rotation made of one of them is found by itself.
-    #[serde(default)]
-    files: Vec<PathGlob>,
-    /// Whether the systemd journal is read: `yes`, `no`, or `if_no_file` when none of `files` can be read and was written to
-    /// within a week. By default `yes` without `files`, else `no`: many hosts write the same lines into both.
-    journal: Option<Journal>,
-    /// What of the journal is read, as in `journalctl FIELD=VALUE`: `_SYSTEMD_UNIT=myapp.service`. The presets add what
-    /// they need.
-    #[serde(default)]
-    journal_matches: Vec<String>,
-    /// Sets of rules that come with Pulsecheck: `sshd`, `sudo`, `pam`, `web` (nginx, Apache).
-    #[serde(default)]
-    presets: Vec<Preset>,
-    /// Rules of your own.
-    #[serde(default)]
-    patterns: Vec<Own>,
-    /// Who is never new: addresses, networks (`10.0.0.0/8`), users.
-    #[serde(default)]
-    trusted: Vec<String>,
-    /// So many times more than usual in an hour is a burst.
-    #[serde(default = "five")]
-    burst_factor: f64,
-    /// No fewer than this in an hour are a burst, whatever is usual.
-    #[serde(default = "twenty")]
-    burst_floor: u32,
-    /// More failures or events of one rule in an hour are a fail, whatever is usual.
-    max_per_hour: Option<u32>,
-    /// A login from where so many failures came shortly before is a fail: fewer are somebody who mistyped.
-    #[serde(default = "ten")]
-    failures_before_login: u32,
-    /// Fail when no line came for so long. By default a log may stand still.
-    max_quiet: Option<Dur>,
-    /// Bytes that one look reads of files, at most 1GiB; what is left waits for the next look.
-    #[serde(default = "much")]
-    max_bytes: Size,
-    /// Whether it is fine that none of the logs is there, as in a container: said, and no trouble.
-    #[serde(default)]
-    optional: bool,
-}
-
-const fn five() -> f64 {
-    5.0
-}
-const fn ten() -> u32 {
-    10
-}
-const fn twenty() -> u32 {
-    20
-}
-const fn much() -> Size {
-    Size(64 << 20)
-}
-
-/// Whether the journal is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum Journal {
-    /// Always.
-    Yes,
-    /// Never.
-    No,
-    /// When none of the files can be read, or nobody wrote to one for a week.
-    IfNoFile,
-}
 
 const fn doc(
     code: &'static str,
@@ -275,7 +204,7 @@ trusted = ["192.168.0.0/16"]
             tally = back;
             journal = Some(read);
         }
-        state.fetched(settings, tally, seen, journal, now)
+        state.fetched(settings, tally, &seen, journal, now)
     }
 
     fn assess(_settings: &Settings, facts: &Facts, _past: &Past, _now: Timestamp) -> Vec<Finding> {
@@ -283,105 +212,8 @@ trusted = ["192.168.0.0/16"]
     }
 }
 
-fn validate(settings: &Settings, report: &mut dyn FnMut(&str, String)) {
-    let mode = settings.journal_mode();
-    if settings.presets.is_empty() && settings.patterns.is_empty() {
-        report("presets", "nothing to look for (give `presets` or `patterns`)".to_owned());
-    }
-    if mode == Journal::No && settings.files.is_empty() {
-        report("files", "nothing to read (give `files`, or leave `journal` out)".to_owned());
-    }
-    if mode == Journal::IfNoFile && settings.files.is_empty() {
-        report("journal", "`if_no_file` needs `files` (say `yes` to read the journal alone)".to_owned());
-    }
-    if mode != Journal::No && settings.matches().is_empty() && settings.problem_free() {
-        let said = "the whole journal would be read (give `journal_matches`, as in `_SYSTEMD_UNIT=myapp.service`)";
-        report("journal_matches", said.to_owned());
-    }
-    if mode == Journal::No && !settings.journal_matches.is_empty() {
-        report("journal_matches", "the journal is not read (set `journal` to `yes` or `if_no_file`)".to_owned());
-    }
-    for pair in &settings.journal_matches {
-        let name = pair.split_once('=').map_or("", |(name, _)| name);
-        let plain = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
-        if pair != "+" && (name.is_empty() || !name.chars().all(plain) || pair.chars().any(char::is_control)) {
-            report("journal_matches", format!("expected `FIELD=VALUE` or `+`, found `{}`", Clean::line(pair, 60)));
-        }
-    }
-    validate_rules(settings, report);
-    for text in settings.trusted.iter().filter(|text| Trusted::parse(text).is_none()) {
-        report("trusted", format!("`{}` is no address, network or user", Clean::line(text, 60)));
-    }
-    if !(settings.burst_factor.is_finite() && settings.burst_factor > 1.0) {
-        report("burst_factor", "expected a number above 1".to_owned());
-    }
-    for (key, zero) in [
-        ("burst_floor", settings.burst_floor == 0),
-        ("failures_before_login", settings.failures_before_login == 0),
-        ("max_per_hour", settings.max_per_hour == Some(0)),
-    ] {
-        if zero {
-            report(key, "expected at least 1".to_owned());
-        }
-    }
-    if settings.max_quiet.is_some_and(Dur::is_zero) {
-        report("max_quiet", "expected a duration above 0s".to_owned());
-    }
-    if !(1..=MOST_BYTES).contains(&settings.max_bytes.0) {
-        report("max_bytes", "expected a size up to 1GiB".to_owned());
-    }
-}
-
-fn validate_rules(settings: &Settings, report: &mut dyn FnMut(&str, String)) {
-    let mut names = BTreeSet::new();
-    let twice = rules::names(&settings.presets).filter(|(name, _)| !names.insert((*name).to_owned())).count();
-    if twice > 0 {
-        report("presets", "a preset stands twice".to_owned());
-    }
-    for own in &settings.patterns {
-        let shown = Clean::line(&own.name, 60);
-        if !crate::facts::is_name(&own.name) {
-            report("patterns", format!("`{shown}` is no name (small letters, digits, `-`, `_`, `.`)"));
-        }
-        if own.name == JOURNAL || !names.insert(own.name.clone()) {
-            report("patterns", format!("the name `{shown}` is taken already"));
-        }
-        let groups = || own.regex.regex().capture_names().flatten();
-        if let Some(key) = own.key.as_deref().filter(|key| groups().all(|group| group != *key)) {
-            let said = format!("`{shown}`: the expression has no group `(?P<{}>…)`", Clean::line(key, 60));
-            report("patterns", said);
-        }
-        if own.means == Means::Login && own.key.is_none() {
-            report("patterns", format!("`{shown}`: a login needs `key`, the group that holds who it was"));
-        }
-    }
-    if names.len() > MAX_RULES {
-        report("patterns", format!("at most {MAX_RULES} rules fit into one check (make it two)"));
-    }
-}
-
 /// The subject that the journal is.
 const JOURNAL: &str = "journal";
-
-impl Settings {
-    fn journal_mode(&self) -> Journal {
-        self.journal.unwrap_or(if self.files.is_empty() { Journal::Yes } else { Journal::No })
-    }
-    /// What journalctl is asked for: fields of the same name are alternatives, and `+` parts what stands beside each other.
-    fn matches(&self) -> Vec<String> {
-        let mut matches: Vec<String> =
-            rules::identifiers(&self.presets).map(|identifier| format!("SYSLOG_IDENTIFIER={identifier}")).collect();
-        if !matches.is_empty() && !self.journal_matches.is_empty() {
-            matches.push("+".to_owned());
-        }
-        matches.extend(self.journal_matches.iter().cloned());
-        matches
-    }
-    /// Whether something is looked for at all: else that is the problem to tell.
-    fn problem_free(&self) -> bool {
-        !(self.presets.is_empty() && self.patterns.is_empty())
-    }
-}
 
 /// What is kept as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -448,12 +280,12 @@ impl State {
         self,
         settings: &Settings,
         mut tally: Tally,
-        seen: FilesSeen,
+        seen: &FilesSeen,
         journal: Option<Result<JournalSeen, NoJournal>>,
         now: Timestamp,
     ) -> Result<Fetched, Unread> {
         let mut fetched = Fetched::default();
-        let absent = self.sources(settings, &seen, journal, now, &mut fetched)?;
+        let absent = self.sources(settings, seen, journal, now, &mut fetched)?;
         let none = &Subject::none();
         // Where nothing was read, nothing is known of any rule: what comes later counts from the last look that read.
         let looked = fetched.facts.number(none, "sources").is_some_and(|sources| sources > 0.0);
@@ -476,13 +308,14 @@ impl State {
             let known = tally.known.entry(name.clone()).or_default();
             known.age(now);
             let counted = tally.counted.remove(&name).unwrap_or_default();
+            // As it was before this look: the events of a burst are no measure of it, whatever hour they fall into.
+            let usual = rate.usual(now);
             if let Some(last) = self.kept.last {
-                let cap = rate.usual(now).map(|usual| burst_at(settings, usual));
-                rate.add(last, now, counted.events, cap);
+                rate.add(last, now, counted.events, usual.map(|usual| burst_at(settings, usual)));
             }
             let known = (means == Means::Login).then(|| known.len());
             let breaches = tally.refused.breaches.iter().filter(|breach| breach.rule == name);
-            put_rule(&mut fetched.facts, settings, &name, means, &rate, &counted, known, breaches, now);
+            put_rule(&mut fetched.facts, settings, &name, means, (&rate, usual), &counted, known, breaches, now);
             whole.rates.insert(name, rate);
         }
         self.remember(&whole, &tally, &mut fetched);
@@ -631,7 +464,7 @@ fn put_rule<'a>(
     settings: &Settings,
     name: &str,
     means: Means,
-    rate: &Rate,
+    (rate, usual): (&Rate, Option<f64>),
     counted: &Counted,
     known: Option<usize>,
     breaches: impl Iterator<Item = &'a Breach>,
@@ -639,7 +472,6 @@ fn put_rule<'a>(
 ) {
     let me = &Subject::new(name);
     facts.info(me, "events", counted.events);
-    let usual = rate.usual(now);
     let per_hour = rate.last_hour(now);
     if let Some(usual) = usual {
         facts.info(me, "usual_per_hour", usual);
@@ -732,7 +564,7 @@ fn findings(facts: &Facts, me: &Subject) -> Vec<Finding> {
         _ => {}
     }
     if facts.flag(me, "behind") == Some(true) {
-        let left = facts.number(me, "left_bytes").map(|left| crate::words::bytes(left));
+        let left = facts.number(me, "left_bytes").map(crate::words::bytes);
         let said = clean!("{} wait for the next look", left.unwrap_or_else(|| "further entries".to_owned()));
         found.push(Finding::new("behind", Weight::Warn, false, said).on(me));
     }

@@ -280,7 +280,7 @@ pub(super) async fn journal(
 async fn end_of_journal(host: &Host, deadline: Instant) -> Result<String, NoJournal> {
     let ran = ask(host, "--lines=1", &[], deadline).await?;
     let last =
-        ran.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Raw>(line).ok()).last();
+        ran.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Raw>(line).ok()).next_back();
     let empty = || Unread::target("missing", Clean::new("the journal is empty"));
     last.map(|entry| entry.cursor).ok_or_else(|| NoJournal::Absent(empty()))
 }

@@ -1,6 +1,5 @@
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use jiff::SignedDuration;
@@ -8,6 +7,7 @@ use jiff::SignedDuration;
 use super::*;
 use crate::clock::Now;
 use crate::facts::Fact;
+use crate::host::files;
 use crate::kinds::testing::{self, Look, Trial};
 
 /// A log of sshd, and who looks at it.
@@ -25,7 +25,10 @@ impl Lab {
         let path = format!("{}:/usr/bin:/bin", dir.path().join("bin").display());
         trial.host().env.insert("PATH".into(), path.into());
         let settings = more.replace("{dir}", dir.path().to_str().unwrap());
+        // From 35 past an hour on, the looks of a burst lie on both sides of a full hour; files are never younger than that.
         let now = trial.host().now();
+        let ahead = 3_600 - (now.wall.as_second() - 35 * 60).rem_euclid(3_600);
+        let now = Now { wall: now.wall + SignedDuration::from_secs(ahead), ..now };
         Self { settings: testing::settings::<Access>(&settings), trial, dir, now }
     }
     fn sshd(more: &str) -> Self {
@@ -70,9 +73,8 @@ impl Lab {
     fn journalctl(&self, script: &str) {
         let path = self.path("bin/journalctl");
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, format!("#!/bin/sh\necho \"$@\" >> '{}'\n{script}", self.path("asked").display()))
-            .unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let script = format!("#!/bin/sh\necho \"$@\" >> '{}'\n{script}", self.path("asked").display());
+        files::replace(&path, script.as_bytes(), 0o755).unwrap();
     }
 }
 
@@ -339,7 +341,8 @@ fn the_journal_from_its_end_on() {
     assert_eq!(look.codes(), ["ssh-login: new_source"]);
     assert_eq!((look.number("ssh-login", "events"), look.number("journal", "lines")), (Some(2.0), Some(3.0)));
     assert_eq!(lab.look().number("journal", "lines"), Some(0.0));
-    let asked = std::fs::read_to_string(lab.path("asked")).unwrap();
+    let (asked, _) = files::read(&lab.path("asked"), 1 << 20).unwrap();
+    let asked = String::from_utf8(asked).unwrap();
     assert_eq!(
         asked.lines().last().unwrap(),
         "--no-pager --output=json --output-fields=MESSAGE,SYSLOG_IDENTIFIER --after-cursor=c4 \

@@ -261,7 +261,6 @@ kind = "api_auth"
 imap = "imap.example.com"
 user = "agent@example.com"
 password = "file:~/.config/pulsecheck/mail-password"
-every = "1h"
 "#,
         thresholds_remind: false,
     };
@@ -287,7 +286,7 @@ every = "1h"
         let came = log_in(settings, cx, deadline).await?;
         remote::put_elapsed(&mut fetched.facts, began.elapsed(), settings.warn_after, settings.fail_after);
         put(&mut fetched.facts, &came);
-        let keep = came.refused.is_some().then(|| Kept { digest, at: cx.now.wall, came });
+        let keep = came.refused.is_some().then_some(Kept { digest, at: cx.now.wall, came });
         fetched.remember.push((REFUSED.to_owned(), keep.and_then(|keep| serde_json::to_vec(&keep).ok())));
         Ok(fetched)
     }

@@ -71,7 +71,7 @@ impl Server {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
-                let _the_client_broke_off = serve(stream, &config, how, greeting, script, &list);
+                let _the_client_broke_off = serve(&stream, &config, how, greeting, script, &list);
             }
         });
         Self { port, heard }
@@ -82,7 +82,7 @@ impl Server {
 }
 
 fn serve(
-    stream: TcpStream,
+    stream: &TcpStream,
     config: &Arc<ServerConfig>,
     how: How,
     greeting: &str,
@@ -132,7 +132,7 @@ impl Lab {
         let dir = tempfile::tempdir().unwrap();
         let mut trial = Trial::new(dir.path());
         trial.host().env.insert("PASSWORD".into(), PASSWORD.into());
-        std::fs::write(dir.path().join("ca.pem"), &world.pem).unwrap();
+        crate::host::files::replace(&dir.path().join("ca.pem"), world.pem.as_bytes(), 0o600).unwrap();
         let now = trial.host().now();
         Self { dir, trial, now }
     }
@@ -432,7 +432,7 @@ fn a_refresh_that_is_thrown_away() {
         ("200 OK", r#"{"access_token": "sesame-new"}"#, None),
         ("200 OK", r#"{"access_token": "sesame-new", "refresh_token": "open-sesame-4711"}"#, None),
         ("200 OK", r#"{"access_token": "sesame-new", "refresh_token": "sesame-other"}"#, Some("refresh_rotated")),
-        ("200 OK", r#"{}"#, Some("unexpected_answer")),
+        ("200 OK", "{}", Some("unexpected_answer")),
         ("400 Bad", r#"{"error": "invalid_grant"}"#, Some("credentials_refused")),
         ("401 No", r#"{"error": "invalid_client"}"#, Some("credentials_refused")),
         ("400 Bad", r#"{"error": "invalid_request"}"#, Some("unexpected_answer")),

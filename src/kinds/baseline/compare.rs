@@ -293,7 +293,7 @@ mod tests {
     fn differences_are_told_by_name() {
         let long = "sha256:".to_owned() + &"a".repeat(64);
         let file = format!("/etc/sudoers is 0440 0:0 {long}");
-        let other = format!("/etc/sudoers is 0440 0:0 {}b", long);
+        let other = format!("/etc/sudoers is 0440 0:0 {long}b");
         for (before, now, words) in [
             (held(&["a", "b"], &[]), held(&["b", "a"], &[]), ""),
             (held(&["a"], &[]), held(&["a", "b"], &[]), "added \"b\""),

@@ -199,7 +199,6 @@ impl Kind for Baseline {
 kind = "baseline"
 what = ["authorized_keys", "sudoers", "crontabs", "ports"]
 files = ["/etc/ssh/sshd_config", "/etc/systemd/system/*.service"]
-every = "1h"
 "#,
         thresholds_remind: false,
     };
@@ -274,10 +273,9 @@ fn judge(settings: &Settings, facts: &Facts, subject: &Subject) -> Option<Findin
         return None;
     }
     let weight = match settings.weight {
-        Some(Severity::Fail) => Weight::Fail,
         Some(Severity::Warn) => Weight::Warn,
         None if WARNS.contains(&subject.as_str()) => Weight::Warn,
-        None => Weight::Fail,
+        Some(Severity::Fail) | None => Weight::Fail,
     };
     let code = if weight == Weight::Fail { "drifted" } else { "differs" };
     let since = facts.get(subject, "baseline_at").and_then(|fact| match fact.value {
@@ -331,8 +329,8 @@ async fn of_machine(what: What, settings: &Settings, cx: &Cx, mut look: Look) ->
             let further: Vec<PathBuf> = settings.key_files.iter().map(|glob| cx.host.expand(glob.as_str())).collect();
             cx.host.lane(&about, until, move || look.keys(&further)).await?
         }
-        What::Sudoers => cx.host.lane(&about, until, move || look.sudoers()).await?,
-        What::Crontabs => cx.host.lane(&about, until, move || look.crontabs()).await?,
+        What::Sudoers => cx.host.lane(&about, until, move || look.sudoers()).await,
+        What::Crontabs => cx.host.lane(&about, until, move || look.crontabs()).await,
         What::Ports => {
             let programs = settings.programs;
             cx.host.lane(&about, until, move || ports::read(&look.paths.proc, programs, look.until)).await?
@@ -349,7 +347,7 @@ async fn packages(dpkg: Option<Seen>, rpm: bool, cx: &Cx) -> Result<Seen, Unread
         let none = || Unread::blind("no_packages", Clean::new("neither dpkg nor rpm keeps a list of packages here"));
         return dpkg.ok_or_else(none);
     }
-    let mut seen = dpkg.unwrap_or_else(Seen::new);
+    let mut seen = dpkg.unwrap_or_else(Seen::whole);
     let format = "%{NAME} %{ARCH} is %{EPOCHNUM}:%{VERSION}-%{RELEASE}\\n";
     let argv = ["rpm", "-qa", "--qf", format].map(str::to_owned);
     match output(&argv, cx).await {
@@ -377,7 +375,7 @@ async fn output(argv: &[String], cx: &Cx) -> Result<Seen, Unread> {
         Exit::Status(0) => {
             let text = String::from_utf8_lossy(&ran.stdout);
             let lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
-            Ok(Seen { members: lines.map(str::to_owned).collect(), ..Seen::new() })
+            Ok(Seen { members: lines.map(str::to_owned).collect(), ..Seen::whole() })
         }
         Exit::Status(status) => Err(failed(&format!("exit status {status}"))),
         Exit::Signal(signal) => Err(failed(&format!("ended by signal {signal}"))),

@@ -41,7 +41,8 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn new() -> Self {
+    /// Nothing yet, of a source whose members stay as they are.
+    pub(super) fn whole() -> Self {
         Self { hashed: true, ..Self::default() }
     }
 
@@ -72,7 +73,7 @@ pub(super) struct Look {
 impl Look {
     /// Listed files and globs: what each is, who owns it, its hash.
     pub fn files(&self, pattern: &Path) -> Result<Seen, Unread> {
-        let mut seen = Seen::new();
+        let mut seen = Seen::whole();
         for path in listed(pattern, &mut seen)? {
             self.file(&path, &mut seen);
         }
@@ -135,7 +136,7 @@ impl Look {
 
     /// The keys that may log in: of each home, and of further files.
     pub fn keys(&self, further: &[PathBuf]) -> Result<Seen, Unread> {
-        let mut seen = Seen::new();
+        let mut seen = Seen::whole();
         for (user, home) in &self.homes {
             for name in ["authorized_keys", "authorized_keys2"] {
                 keys_of(user, &home.join(".ssh").join(name), &mut seen);
@@ -150,17 +151,17 @@ impl Look {
     }
 
     /// `sudoers` and what lies in `sudoers.d`: each file, and its lines.
-    pub fn sudoers(&self) -> Result<Seen, Unread> {
-        let mut seen = Seen::new();
+    pub fn sudoers(&self) -> Seen {
+        let mut seen = Seen::whole();
         let etc = self.paths.etc();
         self.lines(&etc.join("sudoers"), is_sudoers_comment, &mut seen);
         self.folder(&etc.join("sudoers.d"), is_sudoers_comment, &mut seen);
-        Ok(seen)
+        seen
     }
 
     /// The tables of cron, of the system and of users, and the scripts that it runs by the hour, day, week and month.
-    pub fn crontabs(&self) -> Result<Seen, Unread> {
-        let mut seen = Seen::new();
+    pub fn crontabs(&self) -> Seen {
+        let mut seen = Seen::whole();
         let (etc, var) = (self.paths.etc(), self.paths.var());
         for name in ["crontab", "anacrontab"] {
             self.lines(&etc.join(name), is_comment, &mut seen);
@@ -173,7 +174,7 @@ impl Look {
                 self.file(&path, &mut seen);
             }
         }
-        Ok(seen)
+        seen
     }
 
     fn folder(&self, folder: &Path, is_comment: fn(&str) -> bool, seen: &mut Seen) {
@@ -208,7 +209,7 @@ impl Look {
             return Ok(None);
         }
         let (bytes, cut) = files::read(&path, MAX_STATUS)?;
-        let mut seen = Seen { members: installed(&String::from_utf8_lossy(&bytes)), ..Seen::new() };
+        let mut seen = Seen { members: installed(&String::from_utf8_lossy(&bytes)), ..Seen::whole() };
         if cut {
             let said = clean!("{} is longer than {}", files::shown(&path), size(MAX_STATUS as u64));
             seen.unread.insert("dpkg".to_owned(), Unread::blind("too_large", said));
@@ -274,13 +275,13 @@ fn keys_of(owner: &str, path: &Path, seen: &mut Seen) {
         Ok(None) => {}
         Ok(Some(text)) => {
             let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !is_comment(line));
-            seen.members.extend(lines.map(|line| match key(line) {
-                Some((fingerprint, is)) => format!("{owner} {fingerprint}{IS}{is}"),
-                // Whatever it is, a change of it is one; a key must not be shown.
-                None => {
-                    let hash = crate::read::sha256(line.as_bytes());
-                    format!("{owner}: a line that is no key, sha256:{}", hash.get(..16).unwrap_or_default())
+            seen.members.extend(lines.map(|line| {
+                if let Some((fingerprint, is)) = key(line) {
+                    return format!("{owner} {fingerprint}{IS}{is}");
                 }
+                // Whatever it is, a change of it is one; a key must not be shown.
+                let hash = crate::read::sha256(line.as_bytes());
+                format!("{owner}: a line that is no key, sha256:{}", hash.get(..16).unwrap_or_default())
             }));
         }
         Err(unread) => drop(seen.unread.insert(owner.to_owned(), unread)),

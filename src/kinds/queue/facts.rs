@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -58,7 +60,7 @@ fn key(task: &Task) -> String {
     let name = task.id.as_ref().or(task.identity.as_ref());
     let Some(name) = name else { return format!("{:?}", task.state).to_lowercase() };
     let hash = Sha256::digest(name.as_bytes());
-    hash.iter().take(12).map(|byte| format!("{byte:02x}")).collect()
+    BASE64_URL_SAFE_NO_PAD.encode(hash.get(..16).unwrap_or_default())
 }
 
 /// The facts of one look, and what the next one needs.

@@ -1,6 +1,6 @@
 //! The kind `queue`: how deep a queue is, how old what is in processing, and whether it moves.
 //!
-//! Whatever a queue is kept in, a look brings tasks ([`Task`]): one each, or one for many alike. What they add up to, and
+//! Whatever a queue is kept in, a look brings tasks (`Task`): one each, or one for many alike. What they add up to, and
 //! whether they moved since the last look, is the same for all sources (`facts`).
 
 mod facts;

@@ -326,7 +326,7 @@ impl Asked<'_> {
         let oldest = self.redis.ask(&["LINDEX", key, end]).await?;
         // Emptied between the two questions.
         if let (1.., Some(text)) = (tasks, oldest.as_str()) {
-            seen.tasks.push(Task { tasks, state, ..self.element(text)? });
+            seen.tasks.push(Task { state, tasks, ..self.element(text)? });
         }
         Ok(())
     }
@@ -339,7 +339,7 @@ impl Asked<'_> {
             let task = self.element(text)?;
             let score: f64 = score.parse().unwrap_or_default();
             let by_score = if score > TIME_FROM { moment(&score.into()) } else { None };
-            seen.tasks.push(Task { tasks, state, since: task.since.or(by_score), ..task });
+            seen.tasks.push(Task { state, tasks, since: task.since.or(by_score), ..task });
         }
         Ok(())
     }

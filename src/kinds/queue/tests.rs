@@ -76,7 +76,7 @@ fn what_is_in_processing_for_too_long_is_stuck() {
     let mut place = Place::new();
     place.sql("CREATE TABLE tasks (id TEXT, status TEXT, since)");
     assert_eq!(place.says(SQLITE), [""; 0], "an empty queue is well");
-    let old = |hours: f64| NOW as f64 - hours * 3_600.0;
+    let old = |hours: f64| crate::words::seconds(NOW) - hours * 3_600.0;
     for (hours, status, expected) in [
         (1.9, "running", None),
         (2.1, "Running", Some("takes_long: task \"a\" is in processing for 2 h 6 min, at most 4 h is allowed")),

@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     fn cost(prices: &Prices, model: &str, tokens: Tokens) -> Option<f64> {
-        prices.cost(model, &tokens, false).map(|nano| nano as f64 / 1e9)
+        prices.cost(model, &tokens, false).map(|nano| crate::words::seconds(nano) / 1e9)
     }
     const MILLION_IN: Tokens =
         Tokens { input: 100_000, cache_read: 0, cache_write: 0, cache_write_1h: 0, output: 0, reasoning: 0 };

@@ -64,6 +64,10 @@ impl Desk {
     }
 }
 
+fn wide(n: u64) -> f64 {
+    f64::from(u32::try_from(n).unwrap())
+}
+
 #[track_caller]
 fn near(got: Option<f64>, want: f64) {
     let got = got.unwrap();
@@ -118,7 +122,7 @@ fn only_new_bytes_are_read_and_each_call_counts_once() {
     near(seen.number("", "hour_usd"), 0.5);
     near(seen.number("claude-code:/home/me/proj", "today_usd"), 0.75);
     assert_eq!((seen.number("", "bad_lines"), seen.number("", "repeated_calls")), (Some(1.0), Some(1.0)));
-    assert!(seen.number("", "bytes_read").unwrap() >= bytes as f64);
+    assert!(seen.number("", "bytes_read").unwrap() >= wide(bytes));
     assert_eq!(seen.number("", "since_last_usd"), None, "nothing came before the first look");
 
     let seen = desk.next();
@@ -127,7 +131,7 @@ fn only_new_bytes_are_read_and_each_call_counts_once() {
 
     let added = desk.add(LOG, rest) + desk.add(LOG, &claude(Some("m2"), "r2", false, "2026-03-20T02:10:02Z", 30_000));
     let seen = desk.next();
-    assert_eq!(seen.number("", "bytes_read"), Some((added + first.len() as u64) as f64));
+    assert_eq!(seen.number("", "bytes_read"), Some(wide(added + first.len() as u64)));
     near(seen.number("", "today_usd"), 0.25 + 0.75 + 1.0);
     near(seen.number("", "since_last_usd"), 1.25);
 }
@@ -171,14 +175,13 @@ fn codex(cwd: &str, second: u32, used: f64) -> String {
     let usage =
         json!({"input_tokens": 1_000_000, "cached_input_tokens": 0, "output_tokens": 0, "total_tokens": 1_000_000});
     let limit = json!({"primary": {"used_percent": used, "window_minutes": 300, "resets_at": at("2026-03-20T03:00:00Z").as_second()}});
-    let mut text = format!("{}\n", json!({"timestamp": NOW, "type": "session_meta", "payload": {"cwd": cwd}}));
-    text += &format!("{}\n", json!({"timestamp": NOW, "type": "turn_context", "payload": {"model": "gpt-5-codex"}}));
-    text += &format!(
-        "{}\n",
+    let lines = [
+        json!({"timestamp": NOW, "type": "session_meta", "payload": {"cwd": cwd}}),
+        json!({"timestamp": NOW, "type": "turn_context", "payload": {"model": "gpt-5-codex"}}),
         json!({"timestamp": format!("2026-03-20T02:10:{second:02}Z"), "type": "event_msg", "payload": {"type": "token_count",
-               "info": {"total_token_usage": usage, "last_token_usage": usage}, "rate_limits": limit}})
-    );
-    text
+               "info": {"total_token_usage": usage, "last_token_usage": usage}, "rate_limits": limit}}),
+    ];
+    lines.map(|line| line.to_string() + "\n").concat()
 }
 
 #[test]
@@ -217,7 +220,7 @@ fn agent(path: &Path, version: i64) -> Connection {
     db
 }
 
-fn event(db: &Connection, session: &str, seq: i64, id: &str, usage: serde_json::Value) {
+fn event(db: &Connection, session: &str, seq: i64, id: &str, usage: &serde_json::Value) {
     let event = json!({"type": "message", "id": id, "timestamp": "2026-03-20T02:00:00.323Z",
         "message": {"role": "assistant", "provider": "mock", "model": "m1", "content": [{"type": "text", "text": "HEARTBEAT_OK"}],
                     "usage": usage}});
@@ -241,8 +244,8 @@ fn openclaws_databases_row_by_row() {
         )
         .unwrap();
     let paid = |usd: f64| json!({"input": 9151, "output": 7, "cacheRead": 100, "cacheWrite": 0, "totalTokens": 9258, "cost": {"total": usd}});
-    event(&db, "s1", 1, "e1", paid(0.5));
-    event(&db, "s2", 1, "e2", paid(2.0));
+    event(&db, "s1", 1, "e1", &paid(0.5));
+    event(&db, "s2", 1, "e2", &paid(2.0));
     db.execute_batch("INSERT INTO transcript_events VALUES ('s1', 8, '{broken \"usage\"', 1773972000000, NULL)")
         .unwrap();
     let seen = desk.look();
@@ -252,8 +255,8 @@ fn openclaws_databases_row_by_row() {
     near(seen.number("openclaw:main/nightly-index", "today_usd"), 2.0);
 
     // New rows only; an event that was copied keeps its id; a row that is compressed is said.
-    event(&db, "s1", 2, "e1", paid(0.5));
-    event(&db, "s1", 3, "e3", paid(1.0));
+    event(&db, "s1", 2, "e1", &paid(0.5));
+    event(&db, "s1", 3, "e3", &paid(1.0));
     db.execute_batch("INSERT INTO transcript_events VALUES ('s1', 4, NULL, 1773972000000, x'28b52ffd')").unwrap();
     let seen = desk.next();
     near(seen.number("", "today_usd"), 3.5);
@@ -262,7 +265,7 @@ fn openclaws_databases_row_by_row() {
     near(desk.next().number("", "today_usd"), 3.5);
 
     // What it knows no price of is not free.
-    event(&db, "s1", 5, "e5", json!({"input": 500, "output": 500, "cost": {"total": 0}}));
+    event(&db, "s1", 5, "e5", &json!({"input": 500, "output": 500, "cost": {"total": 0}}));
     let seen = desk.next();
     assert_eq!(seen.codes(), ["partial", "unpriced"]);
     assert_eq!(seen.findings[1].said.as_str(), "no price is known of \"mock/m1\": 1000 tokens are not in the sums");
@@ -305,7 +308,7 @@ fn hermes_sums_grow() {
         db.execute(
             "INSERT OR REPLACE INTO sessions (id, source, model, started_at, output_tokens, estimated_cost_usd)
              VALUES (?1, ?2, 'claude-opus-4-6', ?3, ?4, ?5)",
-            rusqlite::params![id, source, at(started).as_millisecond() as f64 / 1e3, output, usd],
+            rusqlite::params![id, source, crate::words::seconds(at(started).as_second()), output, usd],
         )
         .unwrap();
     };
@@ -552,7 +555,7 @@ fn what_lies_in_place_of_a_log() {
     assert_eq!(desk.next().codes(), ["own: not_a_file"]);
     // A link out of the folder is not followed, and a log beside it is read.
     let outside = tempfile::tempdir().unwrap();
-    fs::write(outside.path().join("x.jsonl"), paid(NOW, "chat", 7.0)).unwrap();
+    files::replace(&outside.path().join("x.jsonl"), paid(NOW, "chat", 7.0).as_bytes(), 0o600).unwrap();
     std::os::unix::fs::symlink(outside.path().join("x.jsonl"), desk.path("logs/link.jsonl")).unwrap();
     desk.add("logs/a.jsonl", &paid(NOW, "chat", 1.0));
     let seen = desk.next();

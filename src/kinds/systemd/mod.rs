@@ -38,6 +38,7 @@ pub struct Systemd;
 /// Settings of `systemd`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Settings {
     /// The units, each by its whole name (`gateway.service`, `backup.timer`); a name without an ending is a service.
     #[serde(default)]

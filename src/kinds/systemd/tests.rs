@@ -101,7 +101,8 @@ impl Machine {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
     fn asked(&self) -> Vec<String> {
-        let text = std::fs::read_to_string(self.path("asked")).unwrap_or_default();
+        let (bytes, _) = files::read(&self.path("asked"), 1 << 20).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
         text.lines().map(str::to_owned).collect()
     }
     fn try_look(&mut self, toml: &str) -> Result<Look, Unread> {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 
 use crate::support::{Http, Lab, Ran, pack};
 
@@ -183,7 +184,6 @@ fn the_pack_on_a_container_and_on_a_host() {
     writeln!(log, "Mar 20 21:30:00 box sshd[9]: Failed password for root from 203.0.113.9 port 1 ssh2").unwrap();
     lab.next().quiet();
 
-    use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(lab.path(".ssh/id_ed25519"), fs::Permissions::from_mode(0o644)).unwrap();
     writeln!(log, "Mar 20 21:30:00 box sshd[9]: Accepted password for anna from 198.51.100.9 port 1 ssh2").unwrap();
     let key = format!("security-keys/{}", lab.path(".ssh/id_ed25519").display());

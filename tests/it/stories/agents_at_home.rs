@@ -5,9 +5,13 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use base64::Engine as _;
 use jiff::SignedDuration;
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::support::Lab;
+
+const CLAUDE_LOG: &str = ".claude/projects/one/session.jsonl";
+const CODEX_LOG: &str = ".codex/sessions/2026/03/20/rollout.jsonl";
 
 fn home(pack: &str) -> Lab {
     let lab = Lab::with(&format!("include = [\"pack:{pack}\"]\n"));
@@ -40,56 +44,64 @@ fn codex(lab: &Lab, hours: i64, refresh: &str) {
     lab.write(".codex/auth.json", login.to_string());
 }
 
-#[test]
-fn a_login_that_its_users_renew_is_quiet_until_renewing_fails() {
-    type Login = fn(&Lab, i64, &str);
-    for (pack, login, log) in [
-        ("claude-code", claude as Login, ".claude/projects/one/session.jsonl"),
-        ("codex", codex as Login, ".codex/sessions/2026/03/20/rollout.jsonl"),
-    ] {
-        let check = format!("{pack}-login");
-        // Without a file the login is in a keychain.
-        home(pack).cycle().quiet();
-        let mut lab = home(pack);
-        login(&lab, 1, "of no worth");
+/// Quiet while the users of a login renew it, or are away; red when renewing it fails.
+fn is_renewed(pack: &str, login: fn(&Lab, i64, &str), log: &str) {
+    let check = format!("{pack}-login");
+    // Without a file the login is in a keychain.
+    let lab = home(pack);
+    used(&lab, log);
+    lab.cycle().quiet();
+    let mut lab = home(pack);
+    login(&lab, 1, "of no worth");
+    used(&lab, log);
+    lab.cycle().quiet();
+    // It is over, and nobody works.
+    lab.pass(24 * 60).cycle().quiet();
+    // Somebody works on and on, and it isn't renewed.
+    for _ in 0..8 {
         used(&lab, log);
-        lab.cycle().quiet();
-        // It is over, and nobody works.
-        lab.pass(24 * 60).cycle().quiet();
-        // Somebody works on and on, and it isn't renewed.
-        for _ in 0..8 {
-            used(&lab, log);
-            lab.next().quiet();
-        }
-        let mut said = Vec::new();
-        for _ in 0..4 {
-            used(&lab, log);
-            let ran = lab.next();
-            if ran.stdout != "HEARTBEAT_OK\n" {
-                said.push(ran.says());
-            }
-        }
-        let red = said.last().unwrap();
-        assert_eq!((red.0.as_str(), red.2.as_slice()), ("red", std::slice::from_ref(&check)), "{said:?}");
-        login(&lab, 8, "of no worth");
-        lab.next().expect("green", true, &[&check]);
-
-        // One that nothing renews is said as soon as it is over, and warned of before.
-        let mut lab = home(pack);
-        login(&lab, 2, "");
-        let report = lab.cycle().expect("yellow", true, &[&check]);
-        assert_eq!(item(&report), format!("{check}: token expires in 2 h"));
-        lab.pass(180).cycle().expect("red", true, &[&check]);
+        lab.next().quiet();
     }
+    let mut said = Vec::new();
+    for _ in 0..4 {
+        used(&lab, log);
+        let ran = lab.next();
+        if ran.stdout != "HEARTBEAT_OK\n" {
+            said.push(ran.says());
+        }
+    }
+    let red = said.last().unwrap();
+    assert_eq!((red.0.as_str(), red.2.as_slice()), ("red", std::slice::from_ref(&check)), "{said:?}");
+    login(&lab, 8, "of no worth");
+    lab.next().expect("green", true, &[&check]);
+
+    // One that nothing renews is said as soon as it is over, and warned of before.
+    let mut lab = home(pack);
+    used(&lab, log);
+    login(&lab, 2, "");
+    let report = lab.cycle().expect("yellow", true, &[&check]);
+    assert_eq!(item(&report), format!("{check}: token expires in 2 h"));
+    lab.pass(180).cycle().expect("red", true, &[&check]);
+}
+
+#[test]
+fn a_login_of_claude_code_is_quiet_until_renewing_fails() {
+    is_renewed("claude-code", claude, CLAUDE_LOG);
+}
+
+#[test]
+fn a_login_of_codex_is_quiet_until_renewing_fails() {
+    is_renewed("codex", codex, CODEX_LOG);
 }
 
 #[test]
 fn a_login_that_others_can_read_is_red() {
-    for (pack, file, login) in [
-        ("claude-code", ".claude/.credentials.json", claude as fn(&Lab, i64, &str)),
-        ("codex", ".codex/auth.json", codex),
+    for (pack, file, login, log) in [
+        ("claude-code", ".claude/.credentials.json", claude as fn(&Lab, i64, &str), CLAUDE_LOG),
+        ("codex", ".codex/auth.json", codex, CODEX_LOG),
     ] {
         let lab = home(pack);
+        used(&lab, log);
         login(&lab, 8, "of no worth");
         std::fs::set_permissions(lab.path(file), Permissions::from_mode(0o644)).unwrap();
         let report = lab.cycle().expect("red", true, &[&format!("{pack}-secrets/{}", lab.path(file).display())]);
@@ -111,6 +123,10 @@ fn jobs_of_hermes_and_nanobot_are_judged_run_by_run() {
     let mut lab = home("hermes");
     // It has no job yet.
     std::fs::create_dir(lab.path(".hermes")).unwrap();
+    let sessions = "CREATE TABLE sessions (id TEXT PRIMARY KEY, source TEXT, model TEXT, started_at REAL, ended_at REAL, input_tokens INTEGER,
+        output_tokens INTEGER, cache_read_tokens INTEGER, cache_write_tokens INTEGER, reasoning_tokens INTEGER,
+        estimated_cost_usd REAL, actual_cost_usd REAL, billing_provider TEXT, api_call_count INTEGER, end_reason TEXT)";
+    Connection::open(lab.path(".hermes/state.db")).unwrap().execute_batch(sessions).unwrap();
     for _ in 0..4 {
         lab.next().quiet();
     }

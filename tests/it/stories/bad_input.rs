@@ -219,7 +219,7 @@ fn a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
     let before = files(&lab.state());
     lab.pass(15);
     let said = format!(
-        "pulsecheck: `{}` was written by a newer pulsecheck (schema 4000, this one knows 1): upgrade, or move the file away\n",
+        "pulsecheck: `{}` was written by a newer pulsecheck (schema 4000, this one knows 2): upgrade, or move the file away\n",
         database.display()
     );
     refused(&lab, &said);

@@ -151,45 +151,44 @@ fn item(report: &Value) -> &str {
     report["top_3"][0]["item"].as_str().unwrap()
 }
 
+/// Two looks make it yellow, three red, and it is over when it is over.
+fn goes_red(answer: Answer, said: &str) {
+    let mut claw = Claw::new();
+    claw.gateway.path("/readyz", answer);
+    // One look may meet a start.
+    claw.after(15).quiet();
+    let report = claw.after(15).expect("yellow", true, &["openclaw-gateway"]);
+    assert!(item(&report).starts_with("openclaw-gateway: ") && item(&report).contains(said), "{report:#}");
+    claw.after(15).expect("red", true, &["openclaw-gateway"]);
+    claw.is_well();
+    claw.after(15).expect("green", true, &["openclaw-gateway"]);
+    claw.after(15).quiet();
+}
+
+const STARTING: &str = r#"{"ready":false,"failing":["startup-sidecars"],"uptimeMs":9000}"#;
+
 #[test]
 fn a_gateway_that_lives_and_is_not_ready_is_found() {
-    let starting = r#"{"ready":false,"failing":["startup-sidecars"],"uptimeMs":9000}"#;
-    for (name, answer, said) in [
-        (
-            "starts for ever",
-            Answer::With(503, JSON, starting.to_owned()),
-            "openclaw-gateway: answered 503, expected 200-299",
-        ),
-        (
-            "has no such page and says so with another",
-            Answer::With(200, "text/html; charset=utf-8", "<html>app</html>".to_owned()),
-            "openclaw-gateway: answered 200 with \"text/html\", expected `application/json`",
-        ),
-        (
-            "is not ready and says 200",
-            Answer::With(200, JSON, starting.to_owned()),
-            "openclaw-gateway: answered 200, but `json.ready == true` does not hold",
-        ),
-        ("is frozen: it takes connections and is silent", Answer::Silence, "openclaw-gateway: "),
-    ] {
-        let mut claw = Claw::new();
-        claw.gateway.path("/readyz", answer);
-        // One look may meet a start.
-        claw.after(15).quiet();
-        let report = claw.after(15).expect("yellow", true, &["openclaw-gateway"]);
-        assert!(item(&report).starts_with(said), "{name}: {report:#}");
-        claw.after(15).expect("red", true, &["openclaw-gateway"]);
-        claw.is_well();
-        claw.after(15).expect("green", true, &["openclaw-gateway"]);
-        claw.after(15).quiet();
-    }
+    goes_red(Answer::With(503, JSON, STARTING.to_owned()), "answered 503, expected 200-299");
+    let not_ready = "answered 200, but `json.ready == true` does not hold";
+    goes_red(Answer::With(200, JSON, STARTING.to_owned()), not_ready);
+}
+
+#[test]
+fn a_gateway_that_answers_with_a_web_page_is_found() {
+    let page = Answer::With(200, "text/html; charset=utf-8", "<html>app</html>".to_owned());
+    goes_red(page, "answered 200 with \"text/html\", expected `application/json`");
+}
+
+#[test]
+fn a_gateway_that_is_frozen_takes_connections_and_is_found() {
+    goes_red(Answer::Silence, "takes connections but gave no answer within");
 }
 
 #[test]
 fn a_slow_start_is_quiet_and_a_restart_is_said_once() {
     let mut claw = Claw::new();
-    let starting = r#"{"ready":false,"failing":["startup-sidecars"],"uptimeMs":9000}"#;
-    claw.gateway.path("/readyz", Answer::With(503, JSON, starting.to_owned()));
+    claw.gateway.path("/readyz", Answer::With(503, JSON, STARTING.to_owned()));
     claw.after(15).quiet();
     claw.started_ms = claw.now() + 14 * MIN;
     claw.lab.pass(15);
@@ -310,16 +309,17 @@ fn a_job_that_ends_well_and_says_nothing_is_found_by_its_runs() {
         "lastDeliveryStatus": "not-delivered", "deliverySuppressionReason": "empty",
     });
     claw.job("mail digest", Value::Null, nothing);
-    for minutes in [15, 15, 30, 30] {
-        claw.after(minutes).quiet();
+    // It runs at every hour, and is looked at in between.
+    for _ in 0..7 {
+        claw.after(15).quiet();
     }
-    let report = claw.after(60).expect("yellow", true, &["openclaw-jobs/mail digest"]);
+    let report = claw.after(15).expect("yellow", true, &["openclaw-jobs/mail digest"]);
     assert_eq!(item(&report), "openclaw-jobs mail digest: ended well 3 times in a row and printed nothing");
     // A checker that has nothing to say, and says so.
     claw.job("mail digest", Value::Null, json!({"lastDiagnosticSummary": "HEARTBEAT_OK"}));
-    claw.after(60).expect("green", true, &["openclaw-jobs/mail digest"]);
-    for _ in 0..4 {
-        claw.after(60).quiet();
+    claw.after(15).expect("green", true, &["openclaw-jobs/mail digest"]);
+    for _ in 0..16 {
+        claw.after(15).quiet();
     }
 }
 

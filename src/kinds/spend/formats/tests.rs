@@ -30,7 +30,7 @@ fn said(format: &mut Format<'_>, lines: &[String]) -> Vec<String> {
     said
 }
 
-fn claude_line(id: &str, usage: serde_json::Value) -> String {
+fn claude_line(id: &str, usage: &serde_json::Value) -> String {
     json!({
         "timestamp": "2026-03-20T12:00:00.123Z", "sessionId": "s", "requestId": "req_1", "isSidechain": false,
         "cwd": "/home/me/my.proj",
@@ -46,8 +46,8 @@ fn claude_code() {
         "cache_read_input_tokens": 9000, "cache_creation": {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 600}});
     let old = json!({"input_tokens": 3, "output_tokens": 50, "cache_creation_input_tokens": 700, "speed": "fast"});
     let mut lines = vec![
-        claude_line("msg_1", usage.clone()),
-        claude_line("msg_2", old),
+        claude_line("msg_1", &usage),
+        claude_line("msg_2", &old),
         r#"{"type":"user","message":{"content":"the \"usage\": {\"input_tokens\": 5} of it"}}"#.to_owned(),
         r#"{"type":"user","timestamp":"x","toolUseResult":{"usage":{"input_tokens":5}},"message":{"content":"x"}}"#.to_owned(),
         r#"{"timestamp":"2026-03-20T12:00:00Z","message":{"id":"a","model":"<synthetic>","usage":{"input_tokens":0}}}"#.to_owned(),
@@ -73,7 +73,7 @@ fn claude_code() {
         ]
     );
     // Invalid UTF-8 in what is passed over is no trouble; in what is read it is.
-    let mut raw = claude_line("msg_3", usage).into_bytes();
+    let mut raw = claude_line("msg_3", &usage).into_bytes();
     let at = memchr::memmem::find(&raw, b"toolu_1").unwrap();
     raw[at] = 0xff;
     let mut calls = 0;
@@ -85,7 +85,7 @@ fn claude_code() {
 fn a_folder_is_shown_as_its_path_only_if_it_is_that() {
     let usage = json!({"input_tokens": 3});
     let mut elsewhere = Format::Claude { project: "-home-me-other".to_owned(), shown: false };
-    assert_eq!(said(&mut elsewhere, &[claude_line("m", usage)]), ["-home-me-other claude-opus-4-6 3/0/0/0/0/0"]);
+    assert_eq!(said(&mut elsewhere, &[claude_line("m", &usage)]), ["-home-me-other claude-opus-4-6 3/0/0/0/0/0"]);
 }
 
 fn token_count(second: u32, total: Option<[u64; 4]>, last: Option<[u64; 4]>) -> String {
