@@ -306,6 +306,12 @@ impl Facts {
         self.0.keys().cloned().collect()
     }
 
+    /// The same by reference.
+    #[must_use]
+    pub fn subjects_in_order(&self) -> impl ExactSizeIterator<Item = &Subject> {
+        self.0.keys()
+    }
+
     /// Keeps the facts for which `keep` holds.
     pub fn retain(&mut self, mut keep: impl FnMut(&Subject, &FactName, &Fact) -> bool) {
         self.0.retain(|subject, facts| {

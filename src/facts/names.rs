@@ -1,13 +1,11 @@
 //! Names: of checks, of what a check looks at, of facts, and of the kinds of trouble.
 
-use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::redact::Clean;
+use crate::redact::{Clean, Short};
 
 /// Bytes of a subject's name.
 pub const MAX_SUBJECT_BYTES: usize = 200;
@@ -15,7 +13,7 @@ pub const MAX_SUBJECT_BYTES: usize = 200;
 /// The name of a configured check: `[a-z0-9][a-z0-9._-]{0,63}`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct CheckName(Arc<str>);
+pub struct CheckName(Short);
 
 impl CheckName {
     /// The check that Pulsecheck runs on itself; it can't be removed.
@@ -24,7 +22,7 @@ impl CheckName {
     /// The built-in check's name.
     #[must_use]
     pub fn own() -> Self {
-        Self(Arc::from(Self::OWN))
+        Self(Short::from_static(Self::OWN))
     }
 
     /// The name as text.
@@ -51,7 +49,7 @@ pub struct BadName(pub String);
 impl TryFrom<String> for CheckName {
     type Error = BadName;
     fn try_from(name: String) -> Result<Self, BadName> {
-        if is_name(&name) { Ok(Self(Arc::from(name))) } else { Err(BadName(name)) }
+        if is_name(&name) { Ok(Self(Short::from(name))) } else { Err(BadName(name)) }
     }
 }
 impl TryFrom<&str> for CheckName {
@@ -62,7 +60,7 @@ impl TryFrom<&str> for CheckName {
 }
 impl From<CheckName> for String {
     fn from(name: CheckName) -> Self {
-        name.0.as_ref().to_owned()
+        name.0.as_str().to_owned()
     }
 }
 impl fmt::Display for CheckName {
@@ -83,9 +81,12 @@ pub struct Subject(Clean);
 
 impl Subject {
     /// The check itself.
+    pub const NONE: Self = Self(Clean::EMPTY);
+
+    /// The check itself.
     #[must_use]
     pub fn none() -> Self {
-        Self::default()
+        Self::NONE
     }
 
     /// A subject by its name: one line of at most [`MAX_SUBJECT_BYTES`]. What can't be seen in it is written out, and a
@@ -162,7 +163,7 @@ impl fmt::Display for Key {
 /// The name of a fact, `snake_case` with its unit where it has one (`days_left`, `size_bytes`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct FactName(Cow<'static, str>);
+pub struct FactName(Short);
 
 impl FactName {
     /// The name as text.
@@ -173,13 +174,13 @@ impl FactName {
 }
 impl From<&'static str> for FactName {
     fn from(name: &'static str) -> Self {
-        Self(Cow::Borrowed(name))
+        Self(Short::from_static(name))
     }
 }
 impl From<String> for FactName {
     /// For names that are read (perfdata labels, header names): cleaned and cut to 64 bytes.
     fn from(name: String) -> Self {
-        Self(Cow::Owned(Clean::line(&name, 64).as_str().to_owned()))
+        Self(Clean::line(&name, 64).into())
     }
 }
 impl fmt::Display for FactName {
@@ -191,7 +192,7 @@ impl fmt::Display for FactName {
 /// A short, stable, `snake_case` word for one kind of trouble (`expired`, `connect_timeout`): documented by the kind.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Code(Cow<'static, str>);
+pub struct Code(Short);
 
 impl Code {
     /// The code as text.
@@ -202,7 +203,7 @@ impl Code {
 }
 impl From<&'static str> for Code {
     fn from(code: &'static str) -> Self {
-        Self(Cow::Borrowed(code))
+        Self(Short::from_static(code))
     }
 }
 impl fmt::Display for Code {

@@ -6,25 +6,29 @@ mod diff;
 pub mod flap;
 pub mod incident;
 mod mute;
+mod network;
 pub mod notice;
 pub mod policy;
 pub mod rank;
 mod reason;
+mod say;
 #[cfg(test)]
 mod tests;
 mod turn;
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{Blame, CheckName, Code, FactName, Key, Observation, Subject, Unread, Weight};
+use crate::facts::{Blame, CheckName, Code, FactName, Key, Observation, Subject};
 use crate::records::CheckView;
 use crate::redact::Clean;
 
 pub use count::{GAP_INTERVALS, is_due};
 pub use incident::{Ack, Closing, Incident, Mark, Mute, Outcome, Snapshot, Standing, Surfaced, Word};
+pub use network::network_down;
 pub use notice::{Notice, Turn};
 pub use policy::{Advice, Covers, Deed, Dependency, Done, Impact, Level, Policy, Silence};
 pub use reason::settled_fails;
@@ -143,36 +147,24 @@ impl Judged {
     }
 }
 
-/// When this many hosts or more were tried and none answered, it is our own network.
-const NETWORK_HOSTS: usize = 3;
-
 /// Judges one cycle.
 #[must_use]
 pub fn judge(before: Before, seen: Vec<Observation>, policies: &BTreeMap<CheckName, Policy>, now: Timestamp) -> Judged {
     let mut bench = Bench::new(before, policies, now);
     bench.rename();
-    let seen = own_network(seen, now);
+    let seen = network::own_network(seen, now);
     // Whether a parent is down is known before any child is judged: by what it says now, or said last.
-    let looked: Vec<Looked> = seen.into_iter().map(|observation| bench.look(observation)).collect();
-    let mut words = mute::words(&bench.judged.after);
-    for looked in &looked {
-        let check = &looked.observation.check;
-        words.extend(looked.subjects.iter().map(|(subject, seen)| (Key::new(check, subject), seen.word())));
+    let words = bench.parents(&seen);
+    let mut after = std::mem::take(&mut bench.judged.after);
+    for observation in seen {
+        bench.weigh(observation, &mut after, &words);
     }
-    for looked in looked {
-        bench.weigh(looked, &words);
-    }
+    bench.judged.after = after;
     bench.skip();
     bench.withdraw();
     bench.deeds();
     bench.mute_and_say(&words);
     bench.finish()
-}
-
-/// One observation with its reasons.
-struct Looked {
-    observation: Observation,
-    subjects: BTreeMap<Subject, reason::Seen>,
 }
 
 /// What judging works on.
@@ -214,58 +206,66 @@ impl<'a> Bench<'a> {
         }
     }
 
-    fn look(&self, observation: Observation) -> Looked {
-        let standing = self.judged.after.get(&observation.check);
-        let earlier = standing.map(|standing| (standing.read, &standing.last.facts));
-        let subjects = reason::subjects(&observation)
-            .into_iter()
-            .map(|subject| {
-                let mark = standing.and_then(|standing| standing.mark(&subject));
-                let seen = reason::look(&observation, &subject, mark, earlier);
-                (subject, seen)
-            })
-            .collect();
-        Looked { observation, subjects }
+    /// What is known of the checks that others depend on, and what is seen of them now.
+    fn parents(&self, seen: &[Observation]) -> BTreeMap<Key, Word> {
+        let depended_on = self.policies.values().flat_map(|policy| &policy.depends_on);
+        let parents: BTreeSet<&CheckName> = depended_on.map(|parent| &parent.check).collect();
+        let mut words = mute::words(&self.judged.after, &parents);
+        for observation in seen.iter().filter(|observation| parents.contains(&observation.check)) {
+            let standing = self.judged.after.get(&observation.check);
+            let earlier = standing.map(|standing| (standing.read, &standing.last.facts));
+            for subject in reason::subjects(observation) {
+                let mark = standing.and_then(|standing| standing.mark(subject));
+                let word = reason::look(observation, subject, mark, earlier).word();
+                words.insert(Key::new(&observation.check, subject), word);
+            }
+        }
+        words
     }
 
-    /// Counters, levels, incidents and watched facts of one check.
-    fn weigh(&mut self, looked: Looked, words: &BTreeMap<Key, Word>) {
-        let Looked { observation, subjects } = looked;
+    /// Counters, levels, incidents and watched facts of one check. All of it is done while its facts are at hand: most of
+    /// what judging costs is bringing them from memory.
+    fn weigh(&mut self, mut observation: Observation, after: &mut Snapshot, words: &BTreeMap<Key, Word>) {
         let Some(policy) = self.policies.get(&observation.check) else { return };
         let parent = mute::parent_down(policy, words);
-        let known = self.judged.after.remove(&observation.check);
-        let is_new_check = known.is_none();
-        let mut standing = known.unwrap_or_else(|| Standing {
-            last: Observation::empty(&observation.check, observation.at),
-            read: observation.at,
-            first_seen: observation.at,
-            marks: BTreeMap::new(),
-        });
+        let (is_new_check, standing) = match after.entry(observation.check.clone()) {
+            Entry::Occupied(known) => (false, known.into_mut()),
+            Entry::Vacant(room) => {
+                let nothing = Observation::empty(&observation.check, observation.at);
+                let (read, first_seen) = (observation.at, observation.at);
+                (true, room.insert(Standing { last: nothing, read, first_seen, marks: BTreeMap::new() }))
+            }
+        };
         if is_new_check && !self.judged.first {
             self.judged.arrivals.push(Key::new(&observation.check, &Subject::none()));
         }
-        let whole_unread = observation.unread.contains_key(&Subject::none());
-        for (subject, seen) in &subjects {
+        let earlier = (!is_new_check).then_some((standing.read, &standing.last.facts));
+        let subjects = reason::subjects(&observation);
+        for subject in &subjects {
             let key = Key::new(&observation.check, subject);
-            if !is_new_check && !subject.is_none() && !standing.marks.contains_key(subject) {
-                self.judged.arrivals.push(key.clone());
-            }
-            let mark = standing.marks.entry(subject.clone()).or_default();
-            self.weigh_one(&key, mark, seen, parent.is_some(), policy, &observation);
+            let mark = match standing.marks.entry((*subject).clone()) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(room) => {
+                    if !is_new_check && !subject.is_none() {
+                        self.judged.arrivals.push(key.clone());
+                    }
+                    room.insert(Box::default())
+                }
+            };
+            let seen = reason::look(&observation, subject, Some(mark), earlier);
+            self.weigh_one(&key, mark, &seen, parent.is_some(), policy, &observation);
         }
+        let whole_unread = observation.unread.contains_key(&Subject::none());
         if !whole_unread {
-            self.missing(&mut standing, &subjects, policy, &observation);
+            self.missing(standing, &subjects, policy, &observation);
         }
-        let check = observation.check.clone();
         // What could not be read says nothing about the facts: the ones read last stay, to compare the next with.
-        let mut observation = observation;
         if whole_unread && observation.facts.is_empty() {
             observation.facts = std::mem::take(&mut standing.last.facts);
         } else {
             standing.read = observation.at;
         }
         standing.last = observation;
-        self.judged.after.insert(check, standing);
     }
 
     fn weigh_one(
@@ -346,17 +346,20 @@ impl<'a> Bench<'a> {
         }
     }
 
+    fn is_silenced(&self, key: &Key) -> bool {
+        if self.before.silences.is_empty() {
+            return false;
+        }
+        let policy = self.policies.get(&key.check);
+        self.before.silences.iter().any(|silence| silence.until > self.now && silence.covers.has(key, policy))
+    }
+
     /// Subjects that the check saw before and does not see now.
-    fn missing(
-        &mut self,
-        standing: &mut Standing,
-        subjects: &BTreeMap<Subject, reason::Seen>,
-        policy: &Policy,
-        observation: &Observation,
-    ) {
+    fn missing(&mut self, standing: &mut Standing, subjects: &[&Subject], policy: &Policy, observation: &Observation) {
         let mut gone = Vec::new();
         for (subject, mark) in &mut standing.marks {
-            if subjects.contains_key(subject) || !count::counts(mark, policy, observation.at) {
+            let is_there = subjects.binary_search(&subject).is_ok();
+            if is_there || !count::counts(mark, policy, observation.at) {
                 continue;
             }
             mark.counted = Some(observation.at);
@@ -405,8 +408,13 @@ impl<'a> Bench<'a> {
 
     /// Checks that are no longer configured: open trouble stays, withdrawn, until somebody acks it.
     fn withdraw(&mut self) {
-        let removed: Vec<CheckName> =
-            self.judged.after.keys().filter(|check| !self.policies.contains_key(*check)).cloned().collect();
+        // Both lie in the order of their names.
+        let mut configured = self.policies.keys().peekable();
+        let mut is_configured = |check: &CheckName| {
+            while configured.next_if(|known| *known < check).is_some() {}
+            configured.peek().is_some_and(|known| *known == check)
+        };
+        let removed: Vec<CheckName> = self.judged.after.keys().filter(|check| !is_configured(check)).cloned().collect();
         for check in removed {
             self.judged.after.remove(&check);
             if !self.open.keys().any(|key| key.check == check) {
@@ -429,201 +437,6 @@ impl<'a> Bench<'a> {
             }
         }
     }
-
-    /// What people did: it ends withdrawn trouble and surfaces once.
-    fn deeds(&mut self) {
-        for deed in std::mem::take(&mut self.before.deeds) {
-            let (key, of) = match &deed.covers {
-                Covers::Check(check) => (Key::new(check, &Subject::none()), String::new()),
-                Covers::Finding(key) => (key.clone(), String::new()),
-                Covers::Tag(tag) => {
-                    (Key::new(&CheckName::own(), &Subject::none()), format!(" all checks tagged {tag}"))
-                }
-            };
-            let done = match deed.done {
-                Done::Acked => format!("acked{of}"),
-                Done::Unacked => format!("ack taken back{of}"),
-                Done::Silenced(until) => format!("silenced{of} until {until:.0}"),
-                Done::Unsilenced => format!("silence ended{of}"),
-                Done::BaselineAccepted => format!("baseline accepted{of}"),
-            };
-            let said = crate::clean!("{done} by {}: {}", deed.by, deed.why.quoted());
-            self.say(&key, What::Deed(deed.id), Level::Ok, said, None, deed.at);
-        }
-        let acked: Vec<Key> = self
-            .open
-            .values()
-            .filter(|incident| incident.withdrawn && incident.ack.is_some())
-            .map(|incident| incident.key.clone())
-            .collect();
-        for key in acked {
-            self.close(&key, Closing::Withdrawn);
-        }
-    }
-
-    /// Mutes, and says what is not muted and differs from what was said last.
-    fn mute_and_say(&mut self, words: &BTreeMap<Key, Word>) {
-        let keys: Vec<Key> = self.open.keys().cloned().collect();
-        for key in keys {
-            let Some(mut incident) = self.open.remove(&key) else { continue };
-            let policy = self.policies.get(&key.check);
-            let mark = self.judged.after.get(&key.check).and_then(|standing| standing.mark(&key.subject));
-            let flapping = mark.is_some_and(|mark| mark.flapping);
-            if incident.ack.as_ref().is_some_and(|ack| ack.level < incident.level) {
-                incident.ack = None;
-            }
-            let parent = policy.and_then(|policy| mute::parent_down(policy, words));
-            let was_held_by = match &incident.muted {
-                Some(Mute::Held(parent)) => Some(parent.clone()),
-                _ => None,
-            };
-            // Until a held child is looked at again, what is known of it is from the time its parent was down.
-            let held =
-                !incident.withdrawn && (mark.is_some_and(|mark| mark.held) || (parent.is_some() && !incident.settled));
-            let held_by = if held { parent.cloned().or(was_held_by) } else { None };
-            let was_muted = incident.muted.take();
-            incident.muted = mute::mute(
-                &incident,
-                held_by.as_ref(),
-                flapping,
-                policy,
-                &self.before.silences,
-                &self.before.recovering,
-                self.now,
-            );
-            if let Some(Mute::Held(parent)) = &incident.muted {
-                self.judged.held.entry(parent.clone()).or_default().push(key.clone());
-            }
-            let what = if incident.withdrawn && incident.muted.is_none() {
-                incident.surfaced.as_ref().is_none_or(|said| !said.withdrawn).then_some(What::Withdrawn)
-            } else {
-                turn::surfaces(&incident, flapping, was_muted.as_ref())
-            };
-            if let Some(what) = what {
-                let said = match &what {
-                    What::Withdrawn => {
-                        crate::clean!("{}: {}", rank::WITHDRAWN, incident.said)
-                    }
-                    What::Flapping => crate::clean!("flapping, {}", flaps(mark, &incident.said)),
-                    _ if flapping => crate::clean!("flapping, {}", flaps(mark, &incident.said)),
-                    _ => incident.said.clone(),
-                };
-                self.say(&key, what, incident.level, said, Some(incident.code.clone()), incident.opened);
-                turn::said(&mut incident, flapping, self.now);
-            } else if turn::is_reminder_due(&incident, policy, self.now) {
-                incident.reminders = incident.reminders.saturating_add(1);
-                incident.reminded = Some(self.now);
-                self.judged.reminders.push(key.clone());
-            }
-            self.open.insert(key, incident);
-        }
-        // Logged findings of a child whose parent is down are held too.
-        for (check, standing) in &self.judged.after {
-            let Some(parent) = self.policies.get(check).and_then(|policy| mute::parent_down(policy, words)) else {
-                continue;
-            };
-            for (subject, mark) in &standing.marks {
-                let key = Key::new(check, subject);
-                if mark.held && !self.open.contains_key(&key) {
-                    self.judged.held.entry(parent.clone()).or_default().push(key);
-                }
-            }
-        }
-    }
-
-    fn is_silenced(&self, key: &Key) -> bool {
-        let policy = self.policies.get(&key.check);
-        self.before.silences.iter().any(|silence| silence.until > self.now && silence.covers.has(key, policy))
-    }
-
-    fn close(&mut self, key: &Key, closing: Closing) {
-        let Some(incident) = self.open.remove(key) else { return };
-        // Everything that was said is resolved, silenced or not; what was never said ends without a word.
-        if incident.surfaced.is_some() {
-            let said = match closing {
-                Closing::Passed => crate::clean!("passes again (was: {})", incident.said),
-                Closing::Gone => crate::clean!("no longer there (was: {})", incident.said),
-                Closing::Withdrawn => Clean::new("withdrawn, and acked"),
-            };
-            self.say(key, What::Closed(closing), incident.level, said, Some(incident.code.clone()), incident.opened);
-        }
-        self.judged.closed.push((incident, closing));
-    }
-
-    fn say(&mut self, key: &Key, what: What, level: Level, said: Clean, code: Option<Code>, since: Timestamp) {
-        let floor = match (&what, level) {
-            (What::Closed(_), _) => Impact::Low,
-            (_, Level::Red) => Impact::High,
-            (_, Level::Yellow) => Impact::Med,
-            _ => Impact::Low,
-        };
-        let raised = self.policies.get(&key.check).and_then(|policy| policy.impact);
-        let impact =
-            if matches!(what, What::Closed(_)) { floor } else { raised.map_or(floor, |raised| raised.max(floor)) };
-        self.judged.changes.push(Change {
-            id: String::new(),
-            key: key.clone(),
-            what,
-            level,
-            impact,
-            said,
-            code,
-            since,
-        });
-    }
-
-    fn finish(mut self) -> Judged {
-        self.judged.incidents = self.open.into_values().collect();
-        self.judged.changes.sort_by(|a, b| {
-            let rank = |change: &Change| {
-                let over = matches!(change.what, What::Closed(_));
-                (std::cmp::Reverse(if over { Level::Ok } else { change.level }), std::cmp::Reverse(change.impact))
-            };
-            rank(a).cmp(&rank(b)).then_with(|| a.key.cmp(&b.key))
-        });
-        for (i, change) in self.judged.changes.iter_mut().enumerate() {
-            change.id = format!("c{}", i + 1);
-        }
-        self.judged
-    }
-}
-
-fn flaps(mark: Option<&Mark>, said: &Clean) -> Clean {
-    let (turns, of) = mark.map_or((0, 0), |mark| (mark.window.transitions(), mark.window.len()));
-    crate::clean!("{turns} turns in {of} observations: {said}")
-}
-
-/// How many hosts beyond this machine were tried, if there were three or more and none could be connected to: then it is our
-/// own network.
-#[must_use]
-pub fn network_down(seen: &[Observation]) -> Option<usize> {
-    let mut reached: BTreeMap<&Clean, bool> = BTreeMap::new();
-    for (host, connected) in seen.iter().flat_map(|observation| &observation.remotes) {
-        *reached.entry(host).or_default() |= connected;
-    }
-    let down = reached.len() >= NETWORK_HOSTS && !reached.values().any(|connected| *connected);
-    down.then_some(reached.len())
-}
-
-/// When all hosts beyond this machine failed to connect, three or more, it is our network: their checks learn nothing, and
-/// `pulsecheck` has a finding. That one is transient, unlike its others: a cable comes back by itself.
-fn own_network(mut seen: Vec<Observation>, now: Timestamp) -> Vec<Observation> {
-    let Some(tried) = network_down(&seen) else { return seen };
-    let said = crate::clean!("none of {tried} remote hosts could be reached: it is this machine's network");
-    for observation in seen.iter_mut().filter(|observation| !observation.remotes.is_empty()) {
-        for unread in observation.unread.values_mut().filter(|unread| unread.blame == Blame::Target) {
-            *unread = Unread::ours("own_network", unread.said.clone());
-        }
-    }
-    let own = CheckName::own();
-    if !seen.iter().any(|observation| observation.check == own) {
-        seen.push(Observation::empty(&own, now));
-    }
-    if let Some(own) = seen.iter_mut().find(|observation| observation.check == own) {
-        let finding = crate::facts::Finding::new("network_down", Weight::Fail, false, said);
-        own.findings.push(finding.on(&Subject::new("network")));
-    }
-    seen
 }
 
 /// A check's standing as conditions and rules see it.
@@ -653,12 +466,12 @@ pub fn view_of(observation: &Observation, standing: Option<&Standing>) -> CheckV
     let earlier = standing.map(|standing| (standing.read, &standing.last.facts));
     let (mut outcomes, mut reasons) = (BTreeMap::new(), BTreeMap::new());
     for subject in reason::subjects(observation) {
-        let mark = standing.and_then(|standing| standing.mark(&subject));
-        let seen = reason::look(observation, &subject, mark, earlier);
+        let mark = standing.and_then(|standing| standing.mark(subject));
+        let seen = reason::look(observation, subject, mark, earlier);
         outcomes.insert(subject.clone(), seen.word().plain());
         let codes = codes(seen);
         if !codes.is_empty() {
-            reasons.insert(subject, codes);
+            reasons.insert(subject.clone(), codes);
         }
     }
     let facts = observation.facts.clone();

@@ -1,7 +1,7 @@
 //! Why nothing is said of a finding at present: a parent is down, somebody silenced or acked it, it flaps, a ladder is at
 //! work. Muting holds back notices, never the truth.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -32,10 +32,11 @@ fn is_down(parent: &Dependency, words: &BTreeMap<Key, Word>) -> bool {
     down(itself) || (subjects.peek().is_some() && subjects.all(down))
 }
 
-/// The words of all findings, as last observed.
-pub(super) fn words(snapshot: &Snapshot) -> BTreeMap<Key, Word> {
-    snapshot
+/// The words of all findings of these checks, as last observed.
+pub(super) fn words(snapshot: &Snapshot, checks: &BTreeSet<&CheckName>) -> BTreeMap<Key, Word> {
+    checks
         .iter()
+        .filter_map(|check| Some((*check, snapshot.get(*check)?)))
         .flat_map(|(check, standing)| {
             standing.marks.iter().map(move |(subject, mark)| (Key::new(check, subject), mark.outcome.word))
         })

@@ -62,12 +62,17 @@ impl Seen {
     }
 }
 
-/// The subjects that an observation speaks of; the check itself is always one of them.
-pub(super) fn subjects(observation: &Observation) -> BTreeSet<Subject> {
-    let mut subjects = observation.facts.subjects();
-    subjects.insert(Subject::none());
-    subjects.extend(observation.unread.keys().cloned());
-    subjects.extend(observation.findings.iter().map(|finding| finding.subject.clone()));
+/// The subjects that an observation speaks of, in order; the check itself is always one of them.
+pub(super) fn subjects(observation: &Observation) -> Vec<&Subject> {
+    static ITSELF: Subject = Subject::NONE;
+    let read = observation.facts.subjects_in_order();
+    let mut subjects = Vec::with_capacity(read.len() + 1);
+    subjects.push(&ITSELF);
+    subjects.extend(read);
+    subjects.extend(observation.unread.keys());
+    subjects.extend(observation.findings.iter().map(|finding| &finding.subject));
+    subjects.sort_unstable();
+    subjects.dedup();
     subjects
 }
 
@@ -191,8 +196,8 @@ pub fn settled_fails(
         .flat_map(|subject| {
             let seen = look(
                 observation,
-                &subject,
-                standing.and_then(|standing| standing.mark(&subject)),
+                subject,
+                standing.and_then(|standing| standing.mark(subject)),
                 standing.map(|standing| (standing.read, &standing.last.facts)),
             );
             seen.reasons

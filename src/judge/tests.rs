@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
-use crate::facts::{Class, Edge, Facts, Finding, Scale, Unit, Worse};
+use crate::facts::{Class, Edge, Facts, Finding, Scale, Unit, Unread, Weight, Worse};
 
 const CYCLE: SignedDuration = SignedDuration::from_mins(15);
 

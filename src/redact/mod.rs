@@ -3,6 +3,7 @@
 
 mod plain;
 mod shapes;
+mod short;
 mod vault;
 
 use std::borrow::Cow;
@@ -10,6 +11,8 @@ use std::fmt;
 use std::io::Write as _;
 
 use serde::{Deserialize, Deserializer, Serialize};
+
+pub use short::Short;
 
 /// What opens a placeholder; a kind and `]` follow.
 const OPEN: &str = "[redacted:";
@@ -28,9 +31,12 @@ struct Span {
 /// secrets. Cleaning it again changes nothing.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, schemars::JsonSchema)]
 #[serde(transparent)]
-pub struct Clean(Box<str>);
+pub struct Clean(Short);
 
 impl Clean {
+    /// No text.
+    pub const EMPTY: Self = Self(Short::from_static(""));
+
     /// Cleans text of any length; line breaks stay, tabs become spaces.
     #[must_use]
     pub fn new(raw: &str) -> Self {
@@ -147,6 +153,11 @@ impl Clean {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+impl From<Clean> for Short {
+    fn from(text: Clean) -> Self {
+        text.0
     }
 }
 impl AsRef<str> for Clean {
