@@ -98,9 +98,9 @@ const REASONS: &[ReasonDoc] = &[
     doc(
         "lines_lost",
         WARN,
-        false,
-        "the log was replaced or emptied and the old one was not found: lines may be missing",
-        "keep one rotated log unpacked (`delaycompress`)",
+        true,
+        "the log was replaced or emptied and the old one was not found: lines may be missing; said once",
+        "see who did it; where it was the rotation, keep one rotated log unpacked (`delaycompress`)",
         false,
     ),
     doc(
@@ -152,6 +152,7 @@ impl Kind for Access {
             info("absent", "of the check: which logs are not there, where `optional` allows it"),
             info("learned", "of a file or the journal: that this look only learned from it"),
             info("course", "of a file or the journal: `first`, `same`, `rotated`, `lost`, `truncated`"),
+            info("lost_since", "of a file or the journal of which lines may be missing: the last look before"),
             info("left_bytes", "of a file: bytes that wait for the next look"),
             info("behind", "of a file or the journal: whether something waits for the next look"),
             info("too_long", "of a file: lines longer than 64 KiB, skipped"),
@@ -200,7 +201,8 @@ trusted = ["192.168.0.0/16"]
         let mut journal = None;
         if mode == Journal::Yes || (mode == Journal::IfNoFile && seen.seen.is_empty()) {
             let matches = settings.matches();
-            let (back, read) = sources::journal(&cx.host, &matches, state.cursor.clone(), tally, deadline).await?;
+            let from = state.cursor.clone().map(|cursor| (cursor, state.kept.last.unwrap_or(now)));
+            let (back, read) = sources::journal(&cx.host, &matches, from, tally, deadline).await?;
             tally = back;
             journal = Some(read);
         }
@@ -337,6 +339,10 @@ impl State {
             let path = file.path.to_string_lossy();
             let me = &Subject::new(&path);
             put_source(facts, me, file.course, file.lines, file.learned, file.left > 0);
+            let before = self.files.get(&*path).map(|kept| kept.at);
+            if let Some(before) = before.filter(|_| matches!(file.course, Course::Lost | Course::Truncated)) {
+                facts.info(me, "lost_since", before);
+            }
             if file.left > 0 {
                 facts.info(me, "left_bytes", file.left);
             }
@@ -379,6 +385,9 @@ impl State {
                     (Some(_), true) => Course::Lost,
                 };
                 put_source(facts, me, course, journal.entries, self.cursor.is_none(), journal.cut);
+                if let Some(before) = self.kept.last.filter(|_| journal.lost) {
+                    facts.info(me, "lost_since", before);
+                }
                 fetched.remember.push(("cursor".to_owned(), serde_json::to_vec(&journal.cursor).ok()));
             }
             Some(Err(NoJournal::Absent(why))) if settings.optional && self.cursor.is_none() => {
@@ -552,16 +561,19 @@ fn findings(facts: &Facts, me: &Subject) -> Vec<Finding> {
         let finding = Finding::new("new_source", Weight::Warn, true, clean!("for the first time: {who}")).on(me);
         found.push(Finding { episode: Some(episode), ..finding });
     }
-    match facts.text(me, "course").map(Clean::as_str) {
-        Some("lost") => {
-            let said = clean!("it was replaced, and the old one is not there: lines may be missing");
-            found.push(Finding::new("lines_lost", Weight::Warn, false, said).on(me));
-        }
-        Some("truncated") => {
-            let said = clean!("it was emptied: what was written since the last look may be missing");
-            found.push(Finding::new("lines_lost", Weight::Warn, false, said).on(me));
-        }
-        _ => {}
+    let lost = match facts.text(me, "course").map(Clean::as_str) {
+        Some("lost") => Some("it was replaced, and the old one is not there: lines may be missing"),
+        Some("truncated") => Some("it was emptied: what was written since the last look may be missing"),
+        _ => None,
+    };
+    if let Some(said) = lost {
+        // What was lost is seen in one look alone: each time is a trouble of its own.
+        let episode = facts.get(me, "lost_since").and_then(|fact| match &fact.value {
+            Value::At(at) => Some(clean!("{at}")),
+            _ => None,
+        });
+        let finding = Finding::new("lines_lost", Weight::Warn, true, Clean::new(said)).on(me);
+        found.push(Finding { episode, ..finding });
     }
     if facts.flag(me, "behind") == Some(true) {
         let left = facts.number(me, "left_bytes").map(crate::words::bytes);

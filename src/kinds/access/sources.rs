@@ -240,16 +240,16 @@ pub(super) enum NoJournal {
     Unread(Unread),
 }
 
-/// Reads what is new in the journal. The tally goes through it, since reading blocks; where it does not come back, the
+/// Reads what is new in the journal: after the cursor, or where that is not known any more, since the last look. The tally goes through it, since reading blocks; where it does not come back, the
 /// look as a whole is unread.
 pub(super) async fn journal(
     host: &Host,
     matches: &[String],
-    cursor: Option<String>,
+    from: Option<(String, Timestamp)>,
     tally: Tally,
     deadline: Instant,
 ) -> Result<(Tally, Result<JournalSeen, NoJournal>), Unread> {
-    let Some(from) = cursor else {
+    let Some((from, last_look)) = from else {
         let end = match end_of_journal(host, deadline).await {
             Ok(end) => end,
             Err(why) => return Ok((tally, Err(why))),
@@ -267,10 +267,20 @@ pub(super) async fn journal(
             let (tally, (last, entries)) = take_all(host, tally, ran, false, deadline).await?;
             Ok((tally, Ok(JournalSeen { cursor: last.unwrap_or(from), entries, cut, lost: false })))
         }
-        // The cursor belongs to another machine's journal, or to none.
+        // The cursor belongs to another machine's journal, or to none: what was written since the last look is new.
         Err(NoJournal::Unread(unread)) if unread.code.as_str() == BAD_CURSOR => {
-            let end = end_of_journal(host, deadline).await;
-            Ok((tally, end.map(|cursor| JournalSeen { cursor, lost: true, ..JournalSeen::default() })))
+            let end = match end_of_journal(host, deadline).await {
+                Ok(end) => end,
+                Err(why) => return Ok((tally, Err(why))),
+            };
+            match ask(host, &format!("--since=@{}", last_look.as_second()), matches, deadline).await {
+                Ok(ran) => {
+                    let cut = ran.cut || ran.exit == Exit::TimedOut;
+                    let (tally, (last, entries)) = take_all(host, tally, ran, false, deadline).await?;
+                    Ok((tally, Ok(JournalSeen { cursor: last.unwrap_or(end), entries, cut, lost: true })))
+                }
+                Err(why) => Ok((tally, Err(why))),
+            }
         }
         Err(why) => Ok((tally, Err(why))),
     }

@@ -243,8 +243,16 @@ fn what_is_lost_or_left_is_said() {
     std::fs::rename(lab.path("auth.log"), lab.path("gone")).unwrap();
     lab.failures("203.0.113.9", 1);
     std::fs::remove_file(lab.path("gone")).unwrap();
-    assert_eq!(lab.look().codes(), [format!("{path}: lines_lost")]);
+    let first = lab.look();
+    assert_eq!(first.codes(), [format!("{path}: lines_lost")]);
     assert_eq!(lab.look().codes(), QUIET);
+    // It is seen once, so it has to be told at once, and each time anew.
+    OpenOptions::new().write(true).open(lab.path("auth.log")).unwrap().set_len(0).unwrap();
+    let second = lab.look();
+    assert_eq!(second.codes(), [format!("{path}: lines_lost")]);
+    let (first, second) = (&first.findings[0], &second.findings[0]);
+    assert!(first.settled && second.settled && first.episode.is_some(), "{first:?}");
+    assert_ne!(first.episode, second.episode);
     lab.failures("203.0.113.9", 2_000);
     let look = lab.look();
     assert_eq!(look.codes(), [format!("{path}: behind")]);
@@ -348,8 +356,21 @@ fn the_journal_from_its_end_on() {
         "--no-pager --output=json --output-fields=MESSAGE,SYSLOG_IDENTIFIER --after-cursor=c4 \
          SYSLOG_IDENTIFIER=sshd SYSLOG_IDENTIFIER=sshd-auth SYSLOG_IDENTIFIER=sshd-session + _SYSTEMD_UNIT=app.service"
     );
-    lab.journalctl("echo 'Failed to seek to cursor: Invalid argument' >&2\ncase \"$*\" in *--lines=1*) exec echo '{\"__CURSOR\":\"c9\"}';; esac\nexit 1");
-    assert_eq!(lab.look().codes(), ["journal: lines_lost"]);
+    let last_look = lab.now.wall.as_second();
+    lab.journalctl(&format!(
+        "case \"$*\" in *--lines=1*) exec echo '{}';; *--since=@{last_look}\\ *) exec echo '{}';; esac\n\
+         echo 'Failed to seek to cursor: Invalid argument' >&2\nexit 1",
+        entry("d9", "cron", "x"),
+        login("d8", "192.0.2.9"),
+    ));
+    let look = lab.look();
+    assert_eq!(look.codes(), ["journal: lines_lost", "ssh-login: new_source"], "what was written since is read");
+    assert_eq!(look.number("journal", "lines"), Some(1.0));
+    let lost = look.findings.iter().find(|finding| finding.code.as_str() == "lines_lost").unwrap();
+    assert!(lost.settled && lost.episode.is_some(), "{lost:?}");
+    // The journal of another machine.
+    lab.journalctl("case \"$*\" in *--after-cursor=d8*) exit 0;; esac\nexit 1");
+    assert_eq!(lab.look().codes(), QUIET);
 }
 
 #[test]
