@@ -137,14 +137,47 @@ fn whoever_is_new_is_said_once() {
 }
 
 #[test]
-fn an_empty_log_learns_its_first_source_in_silence() {
+fn learning_is_over_after_the_first_look_that_had_a_log() {
+    // Nobody logged in for as long as the log goes back: the first who does is new.
     let mut lab = Lab::sshd("");
     lab.write("auth.log", "");
+    assert_eq!(lab.look().number("ssh-login", "known"), Some(0.0));
+    lab.login("anna", "192.0.2.7");
+    assert_eq!(lab.look().codes(), ["ssh-login: new_source"]);
+    lab.login("anna", "192.0.2.7");
+    assert_eq!(lab.look().codes(), QUIET);
+    // A look without a log taught nothing.
+    let mut lab = Lab::sshd("optional = true");
     lab.look();
     lab.login("anna", "192.0.2.7");
     assert_eq!(lab.look().codes(), QUIET);
     lab.login("anna", "192.0.2.8");
     assert_eq!(lab.look().codes(), ["ssh-login: new_source"]);
+    // Neither did one of another rule.
+    let mut lab = Lab::sshd("");
+    lab.login("anna", "192.0.2.7");
+    lab.look();
+    let own = "patterns = [{ name = 'in', regex = 'in (?P<who>[a-z]+)$', key = 'who', means = 'login' }]";
+    let log = lab.path("auth.log").display().to_string();
+    lab.settings = testing::settings::<Access>(&format!("files = ['{log}']\npresets = ['sshd']\n{own}"));
+    lab.log("in anna");
+    assert_eq!(lab.look().codes(), QUIET);
+    lab.log("in bob");
+    assert_eq!(lab.look().codes(), ["in: new_source"]);
+}
+
+#[test]
+fn of_a_journal_that_is_too_long_the_newest_entries_are_learned() {
+    let mut lab = Lab::new("presets = ['sshd']");
+    let accepted = entry("c0", "sshd", "Accepted password for anna from 192.0.2.7 port 1 ssh2");
+    let other = entry("c0", "cron", "x");
+    lab.journalctl(&format!(
+        "case \"$*\" in\n*--lines=1*) echo '{other}';;\n*--reverse*--since=@*) echo '{accepted}'; yes '{other}' | head -c 17000000;;\n\
+         *) yes '{other}' | head -c 17000000; echo '{accepted}';;\nesac",
+    ));
+    let look = lab.look();
+    assert_eq!((look.codes(), look.number("ssh-login", "known")), (QUIET.to_vec(), Some(1.0)));
+    assert_eq!((look.flag("journal", "learned_in_part"), look.flag("journal", "behind")), (Some(true), None));
 }
 
 #[test]
