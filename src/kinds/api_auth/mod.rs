@@ -65,7 +65,9 @@ pub struct Settings {
     /// With `token_url`: that the issuer leaves the refresh token as it is when it is used.
     #[serde(default)]
     refresh_is_safe: bool,
-    /// With `url`: what the content type must begin with; another one is a page, not the API.
+    /// With `url`: what the content type must begin with; another one is a page, not the API. By default anything but an
+    /// HTML page, which may be the one for logging in; say `text/html` where a page is what only those who are logged in
+    /// get.
     content_type: Option<String>,
     /// With `url`: a regular expression that, found in an answer with a good status, means a refusal (`"ok": ?false`).
     refused_when: Option<Pattern>,
@@ -193,7 +195,7 @@ const REASONS: &[ReasonDoc] = &[
         "unexpected_answer",
         TARGET,
         false,
-        "the answer lets nobody in and turns nobody away (a redirect, 404, another content type)",
+        "the answer lets nobody in and turns nobody away (a redirect, 404, a page, another content type)",
         "correct the address: it should be readable only by who is logged in",
         false,
     ),

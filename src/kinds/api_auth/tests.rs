@@ -412,6 +412,11 @@ fn answers_over_http() {
     }
     let page = format!("{bearer}\ncontent_type = 'application/json'");
     assert_eq!(web("200 OK", "text/html", "<html>log in", &page).0, ["unexpected_answer"]);
+    // A page for logging in comes with a good status, too.
+    for page in ["text/html", "Text/HTML; charset=utf-8", "application/xhtml+xml"] {
+        assert_eq!(web("200 OK", page, "<html>log in", bearer).0, ["unexpected_answer"], "{page}");
+    }
+    assert_eq!(web("200 OK", "text/html", "<html>me", &format!("{bearer}\ncontent_type = 'text/html'")).0, QUIET);
     let slack = format!("{bearer}\nrefused_when = '\"ok\": ?false'");
     assert_eq!(web("200 OK", "application/json", "{\"ok\":false}", &slack).0, ["credentials_refused"]);
     assert_eq!(web("200 OK", "application/json", "{\"ok\":true}", &slack).0, QUIET);
