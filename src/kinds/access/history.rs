@@ -131,9 +131,6 @@ impl Known {
     pub fn len(&self) -> usize {
         self.0.len()
     }
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 fn day(at: Timestamp) -> i64 {

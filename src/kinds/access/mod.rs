@@ -98,9 +98,9 @@ const REASONS: &[ReasonDoc] = &[
     doc(
         "lines_lost",
         WARN,
-        false,
-        "the log was replaced or emptied and the old one was not found: lines may be missing",
-        "keep one rotated log unpacked (`delaycompress`)",
+        true,
+        "the log was replaced or emptied and the old one was not found: lines may be missing; said once",
+        "see who did it; where it was the rotation, keep one rotated log unpacked (`delaycompress`)",
         false,
     ),
     doc(
@@ -127,8 +127,9 @@ impl Kind for Access {
         name: "access",
         about: "Who comes in and who is turned away, by rules over the new lines of log files and the systemd journal. \
                 The first look counts nothing: it learns from what is there who was in before (of files up to \
-                `max_bytes`, of the journal the last 7 days). A rule that knows nobody yet learns the sources of \
-                its first logins in silence. How much is usual is known after a day; until then only `max_per_hour` limits. \
+                `max_bytes`, of the journal the last 7 days, the newest 16 MiB of it). From then on whoever was not \
+                in before is told, also where nobody was. A rule that is new in the config learns for one look \
+                more. How much is usual is known after a day; until then only `max_per_hour` limits. \
                 IPv6 addresses count as their network of 64 bits. Rotated and truncated logs are read to their end.",
         subjects: "every rule by its name, every file by its path, and `journal`",
         facts: &[
@@ -151,7 +152,12 @@ impl Kind for Access {
             info("sources", "of the check: how many logs are read"),
             info("absent", "of the check: which logs are not there, where `optional` allows it"),
             info("learned", "of a file or the journal: that this look only learned from it"),
+            info(
+                "learned_in_part",
+                "of the journal: that this look learned from its newest entries alone, there were too many",
+            ),
             info("course", "of a file or the journal: `first`, `same`, `rotated`, `lost`, `truncated`"),
+            info("lost_since", "of a file or the journal of which lines may be missing: the last look before"),
             info("left_bytes", "of a file: bytes that wait for the next look"),
             info("behind", "of a file or the journal: whether something waits for the next look"),
             info("too_long", "of a file: lines longer than 64 KiB, skipped"),
@@ -200,7 +206,8 @@ trusted = ["192.168.0.0/16"]
         let mut journal = None;
         if mode == Journal::Yes || (mode == Journal::IfNoFile && seen.seen.is_empty()) {
             let matches = settings.matches();
-            let (back, read) = sources::journal(&cx.host, &matches, state.cursor.clone(), tally, deadline).await?;
+            let from = state.cursor.clone().map(|cursor| (cursor, state.kept.last.unwrap_or(now)));
+            let (back, read) = sources::journal(&cx.host, &matches, from, tally, deadline).await?;
             tally = back;
             journal = Some(read);
         }
@@ -232,14 +239,19 @@ struct Whole {
 struct State {
     kept: Whole,
     files: BTreeMap<String, Kept>,
+    /// Of rules that have looked at a log before: whom they know, be it nobody.
     known: BTreeMap<String, Known>,
     refused: Refused,
     cursor: Option<String>,
 }
 
-fn load<T: DeserializeOwned + Default>(memory: &dyn Memory, key: &str) -> Result<T, Unread> {
+fn kept<T: DeserializeOwned>(memory: &dyn Memory, key: &str) -> Result<Option<T>, Unread> {
     // What can't be read any more was written by another release: it is learned anew.
-    Ok(memory.get(key)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
+    Ok(memory.get(key)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+}
+
+fn load<T: DeserializeOwned + Default>(memory: &dyn Memory, key: &str) -> Result<T, Unread> {
+    Ok(kept(memory, key)?.unwrap_or_default())
 }
 
 fn file_key(path: &str) -> String {
@@ -253,7 +265,9 @@ impl State {
             memory.scan("file:")?.into_iter().filter_map(|(_, bytes)| serde_json::from_slice::<Kept>(&bytes).ok());
         let mut known = BTreeMap::new();
         for name in names(settings) {
-            known.insert(name.clone(), load(memory, &format!("known:{name}"))?);
+            if let Some(those) = kept(memory, &format!("known:{name}"))? {
+                known.insert(name, those);
+            }
         }
         Ok(Self {
             kept: load(memory, "whole")?,
@@ -305,15 +319,18 @@ impl State {
         tally.refused.age(now);
         for (name, means) in rules_of(settings).into_iter().filter(|_| looked) {
             let mut rate = self.kept.rates.get(&name).cloned().unwrap_or_default();
-            let known = tally.known.entry(name.clone()).or_default();
-            known.age(now);
             let counted = tally.counted.remove(&name).unwrap_or_default();
             // As it was before this look: the events of a burst are no measure of it, whatever hour they fall into.
             let usual = rate.usual(now);
             if let Some(last) = self.kept.last {
                 rate.add(last, now, counted.events, usual.map(|usual| burst_at(settings, usual)));
             }
-            let known = (means == Means::Login).then(|| known.len());
+            let known = (means == Means::Login).then(|| {
+                // Also who knows nobody has looked now: the next one is new.
+                let known = tally.known.entry(name.clone()).or_default();
+                known.age(now);
+                known.len()
+            });
             let breaches = tally.refused.breaches.iter().filter(|breach| breach.rule == name);
             put_rule(&mut fetched.facts, settings, &name, means, (&rate, usual), &counted, known, breaches, now);
             whole.rates.insert(name, rate);
@@ -337,6 +354,10 @@ impl State {
             let path = file.path.to_string_lossy();
             let me = &Subject::new(&path);
             put_source(facts, me, file.course, file.lines, file.learned, file.left > 0);
+            let before = self.files.get(&*path).map(|kept| kept.at);
+            if let Some(before) = before.filter(|_| matches!(file.course, Course::Lost | Course::Truncated)) {
+                facts.info(me, "lost_since", before);
+            }
             if file.left > 0 {
                 facts.info(me, "left_bytes", file.left);
             }
@@ -378,7 +399,14 @@ impl State {
                     (Some(_), false) => Course::Same,
                     (Some(_), true) => Course::Lost,
                 };
-                put_source(facts, me, course, journal.entries, self.cursor.is_none(), journal.cut);
+                let learned = self.cursor.is_none();
+                put_source(facts, me, course, journal.entries, learned, journal.cut && !learned);
+                if journal.cut && learned {
+                    facts.info(me, "learned_in_part", true);
+                }
+                if let Some(before) = self.kept.last.filter(|_| journal.lost) {
+                    facts.info(me, "lost_since", before);
+                }
                 fetched.remember.push(("cursor".to_owned(), serde_json::to_vec(&journal.cursor).ok()));
             }
             Some(Err(NoJournal::Absent(why))) if settings.optional && self.cursor.is_none() => {
@@ -552,16 +580,19 @@ fn findings(facts: &Facts, me: &Subject) -> Vec<Finding> {
         let finding = Finding::new("new_source", Weight::Warn, true, clean!("for the first time: {who}")).on(me);
         found.push(Finding { episode: Some(episode), ..finding });
     }
-    match facts.text(me, "course").map(Clean::as_str) {
-        Some("lost") => {
-            let said = clean!("it was replaced, and the old one is not there: lines may be missing");
-            found.push(Finding::new("lines_lost", Weight::Warn, false, said).on(me));
-        }
-        Some("truncated") => {
-            let said = clean!("it was emptied: what was written since the last look may be missing");
-            found.push(Finding::new("lines_lost", Weight::Warn, false, said).on(me));
-        }
-        _ => {}
+    let lost = match facts.text(me, "course").map(Clean::as_str) {
+        Some("lost") => Some("it was replaced, and the old one is not there: lines may be missing"),
+        Some("truncated") => Some("it was emptied: what was written since the last look may be missing"),
+        _ => None,
+    };
+    if let Some(said) = lost {
+        // What was lost is seen in one look alone: each time is a trouble of its own.
+        let episode = facts.get(me, "lost_since").and_then(|fact| match &fact.value {
+            Value::At(at) => Some(clean!("{at}")),
+            _ => None,
+        });
+        let finding = Finding::new("lines_lost", Weight::Warn, true, Clean::new(said)).on(me);
+        found.push(Finding { episode, ..finding });
     }
     if facts.flag(me, "behind") == Some(true) {
         let left = facts.number(me, "left_bytes").map(crate::words::bytes);

@@ -49,7 +49,7 @@ pub(super) struct Tally {
     pub counted: BTreeMap<String, Counted>,
     pub known: BTreeMap<String, Known>,
     pub refused: Refused,
-    /// Rules that have nobody to compare with yet.
+    /// Rules that never looked at a log before this look: they learn.
     pub beginning: BTreeSet<String>,
     /// So many failures before a login make a breach.
     many: u64,
@@ -67,7 +67,7 @@ impl Tally {
         now: Timestamp,
     ) -> Self {
         let logins = || rules.iter().filter(|rule| rule.means == Means::Login);
-        let beginning = logins().filter(|rule| known.get(&rule.name).is_none_or(Known::is_empty));
+        let beginning = logins().filter(|rule| !known.contains_key(&rule.name));
         let beginning = beginning.map(|rule| rule.name.clone()).collect();
         let counted = rules.iter().map(|rule| (rule.name.clone(), Counted::default())).collect();
         Self { rules, trusted, counted, known, refused, beginning, many, now, lines: 0 }
@@ -223,7 +223,7 @@ pub(super) struct JournalSeen {
     pub cursor: String,
     /// Entries that are events.
     pub entries: u64,
-    /// Whether more was there than is read at once.
+    /// Whether more was there than is read at once: newer entries, or older ones where it is learned from.
     pub cut: bool,
     /// Whether the place to go on from was gone.
     pub lost: bool,
@@ -240,37 +240,51 @@ pub(super) enum NoJournal {
     Unread(Unread),
 }
 
-/// Reads what is new in the journal. The tally goes through it, since reading blocks; where it does not come back, the
+/// Reads what is new in the journal: after the cursor, or where that is not known any more, since the last look. The tally goes through it, since reading blocks; where it does not come back, the
 /// look as a whole is unread.
 pub(super) async fn journal(
     host: &Host,
     matches: &[String],
-    cursor: Option<String>,
+    from: Option<(String, Timestamp)>,
     tally: Tally,
     deadline: Instant,
 ) -> Result<(Tally, Result<JournalSeen, NoJournal>), Unread> {
-    let Some(from) = cursor else {
+    let Some((from, last_look)) = from else {
         let end = match end_of_journal(host, deadline).await {
             Ok(end) => end,
             Err(why) => return Ok((tally, Err(why))),
         };
         let since = tally.now.checked_sub(JOURNAL_PAST).unwrap_or(tally.now).as_second();
-        let (tally, _) = match ask(host, &format!("--since=@{since}"), matches, deadline).await {
-            Ok(ran) => take_all(host, tally, ran, true, deadline).await?,
-            Err(why) => return Ok((tally, Err(why))),
+        // The newest first: where there are too many, those of long ago are left out.
+        return match ask(host, &["--reverse", &format!("--since=@{since}")], matches, deadline).await {
+            Ok(ran) => {
+                let cut = is_cut(&ran);
+                let (tally, _) = take_all(host, tally, ran, true, deadline).await?;
+                Ok((tally, Ok(JournalSeen { cursor: end, cut, ..JournalSeen::default() })))
+            }
+            Err(why) => Ok((tally, Err(why))),
         };
-        return Ok((tally, Ok(JournalSeen { cursor: end, ..JournalSeen::default() })));
     };
-    match ask(host, &format!("--after-cursor={from}"), matches, deadline).await {
+    match ask(host, &[&format!("--after-cursor={from}")], matches, deadline).await {
         Ok(ran) => {
-            let cut = ran.cut || ran.exit == Exit::TimedOut;
+            let cut = is_cut(&ran);
             let (tally, (last, entries)) = take_all(host, tally, ran, false, deadline).await?;
             Ok((tally, Ok(JournalSeen { cursor: last.unwrap_or(from), entries, cut, lost: false })))
         }
-        // The cursor belongs to another machine's journal, or to none.
+        // The cursor belongs to another machine's journal, or to none: what was written since the last look is new.
         Err(NoJournal::Unread(unread)) if unread.code.as_str() == BAD_CURSOR => {
-            let end = end_of_journal(host, deadline).await;
-            Ok((tally, end.map(|cursor| JournalSeen { cursor, lost: true, ..JournalSeen::default() })))
+            let end = match end_of_journal(host, deadline).await {
+                Ok(end) => end,
+                Err(why) => return Ok((tally, Err(why))),
+            };
+            match ask(host, &[&format!("--since=@{}", last_look.as_second())], matches, deadline).await {
+                Ok(ran) => {
+                    let cut = is_cut(&ran);
+                    let (tally, (last, entries)) = take_all(host, tally, ran, false, deadline).await?;
+                    Ok((tally, Ok(JournalSeen { cursor: last.unwrap_or(end), entries, cut, lost: true })))
+                }
+                Err(why) => Ok((tally, Err(why))),
+            }
         }
         Err(why) => Ok((tally, Err(why))),
     }
@@ -278,7 +292,7 @@ pub(super) async fn journal(
 
 /// The cursor of the newest entry, whoever's it is.
 async fn end_of_journal(host: &Host, deadline: Instant) -> Result<String, NoJournal> {
-    let ran = ask(host, "--lines=1", &[], deadline).await?;
+    let ran = ask(host, &["--lines=1"], &[], deadline).await?;
     let last =
         ran.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Raw>(line).ok()).next_back();
     let empty = || Unread::target("missing", Clean::new("the journal is empty"));
@@ -295,9 +309,14 @@ struct Raw {
     identifier: serde_json::Value,
 }
 
-async fn ask(host: &Host, place: &str, matches: &[String], deadline: Instant) -> Result<Ran, NoJournal> {
+/// Whether there was more than it printed.
+fn is_cut(ran: &Ran) -> bool {
+    ran.cut || ran.exit == Exit::TimedOut
+}
+
+async fn ask(host: &Host, place: &[&str], matches: &[String], deadline: Instant) -> Result<Ran, NoJournal> {
     let fixed = ["journalctl", "--no-pager", "--output=json", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER"];
-    let argv = fixed.iter().map(|&word| word.to_owned()).chain([place.to_owned()]).chain(matches.iter().cloned());
+    let argv = fixed.iter().chain(place).map(|&word| word.to_owned()).chain(matches.iter().cloned());
     let max_output_bytes = usize::try_from(MAX_JOURNAL_BYTES).unwrap_or(usize::MAX);
     let command = Command { argv: argv.collect(), max_output_bytes, ..Command::default() };
     let ran = host.run(&command, deadline).await.map_err(|unread| match unread.code.as_str() {
@@ -315,7 +334,7 @@ async fn ask(host: &Host, place: &str, matches: &[String], deadline: Instant) ->
     }
     match ran.exit {
         Exit::Status(0) => Ok(ran),
-        // What came until then is whole entries, oldest first: the rest comes the next time.
+        // What came until then is whole entries. After a cursor the oldest come first: the rest comes the next time.
         Exit::TimedOut if !ran.stdout.is_empty() => Ok(ran),
         Exit::TimedOut => {
             Err(NoJournal::Unread(Unread::target("no_answer", Clean::new("journalctl did not end in time"))))

@@ -137,14 +137,47 @@ fn whoever_is_new_is_said_once() {
 }
 
 #[test]
-fn an_empty_log_learns_its_first_source_in_silence() {
+fn learning_is_over_after_the_first_look_that_had_a_log() {
+    // Nobody logged in for as long as the log goes back: the first who does is new.
     let mut lab = Lab::sshd("");
     lab.write("auth.log", "");
+    assert_eq!(lab.look().number("ssh-login", "known"), Some(0.0));
+    lab.login("anna", "192.0.2.7");
+    assert_eq!(lab.look().codes(), ["ssh-login: new_source"]);
+    lab.login("anna", "192.0.2.7");
+    assert_eq!(lab.look().codes(), QUIET);
+    // A look without a log taught nothing.
+    let mut lab = Lab::sshd("optional = true");
     lab.look();
     lab.login("anna", "192.0.2.7");
     assert_eq!(lab.look().codes(), QUIET);
     lab.login("anna", "192.0.2.8");
     assert_eq!(lab.look().codes(), ["ssh-login: new_source"]);
+    // Neither did one of another rule.
+    let mut lab = Lab::sshd("");
+    lab.login("anna", "192.0.2.7");
+    lab.look();
+    let own = "patterns = [{ name = 'in', regex = 'in (?P<who>[a-z]+)$', key = 'who', means = 'login' }]";
+    let log = lab.path("auth.log").display().to_string();
+    lab.settings = testing::settings::<Access>(&format!("files = ['{log}']\npresets = ['sshd']\n{own}"));
+    lab.log("in anna");
+    assert_eq!(lab.look().codes(), QUIET);
+    lab.log("in bob");
+    assert_eq!(lab.look().codes(), ["in: new_source"]);
+}
+
+#[test]
+fn of_a_journal_that_is_too_long_the_newest_entries_are_learned() {
+    let mut lab = Lab::new("presets = ['sshd']");
+    let accepted = entry("c0", "sshd", "Accepted password for anna from 192.0.2.7 port 1 ssh2");
+    let other = entry("c0", "cron", "x");
+    lab.journalctl(&format!(
+        "case \"$*\" in\n*--lines=1*) echo '{other}';;\n*--reverse*--since=@*) echo '{accepted}'; yes '{other}' | head -c 17000000;;\n\
+         *) yes '{other}' | head -c 17000000; echo '{accepted}';;\nesac",
+    ));
+    let look = lab.look();
+    assert_eq!((look.codes(), look.number("ssh-login", "known")), (QUIET.to_vec(), Some(1.0)));
+    assert_eq!((look.flag("journal", "learned_in_part"), look.flag("journal", "behind")), (Some(true), None));
 }
 
 #[test]
@@ -243,8 +276,16 @@ fn what_is_lost_or_left_is_said() {
     std::fs::rename(lab.path("auth.log"), lab.path("gone")).unwrap();
     lab.failures("203.0.113.9", 1);
     std::fs::remove_file(lab.path("gone")).unwrap();
-    assert_eq!(lab.look().codes(), [format!("{path}: lines_lost")]);
+    let first = lab.look();
+    assert_eq!(first.codes(), [format!("{path}: lines_lost")]);
     assert_eq!(lab.look().codes(), QUIET);
+    // It is seen once, so it has to be told at once, and each time anew.
+    OpenOptions::new().write(true).open(lab.path("auth.log")).unwrap().set_len(0).unwrap();
+    let second = lab.look();
+    assert_eq!(second.codes(), [format!("{path}: lines_lost")]);
+    let (first, second) = (&first.findings[0], &second.findings[0]);
+    assert!(first.settled && second.settled && first.episode.is_some(), "{first:?}");
+    assert_ne!(first.episode, second.episode);
     lab.failures("203.0.113.9", 2_000);
     let look = lab.look();
     assert_eq!(look.codes(), [format!("{path}: behind")]);
@@ -348,8 +389,21 @@ fn the_journal_from_its_end_on() {
         "--no-pager --output=json --output-fields=MESSAGE,SYSLOG_IDENTIFIER --after-cursor=c4 \
          SYSLOG_IDENTIFIER=sshd SYSLOG_IDENTIFIER=sshd-auth SYSLOG_IDENTIFIER=sshd-session + _SYSTEMD_UNIT=app.service"
     );
-    lab.journalctl("echo 'Failed to seek to cursor: Invalid argument' >&2\ncase \"$*\" in *--lines=1*) exec echo '{\"__CURSOR\":\"c9\"}';; esac\nexit 1");
-    assert_eq!(lab.look().codes(), ["journal: lines_lost"]);
+    let last_look = lab.now.wall.as_second();
+    lab.journalctl(&format!(
+        "case \"$*\" in *--lines=1*) exec echo '{}';; *--since=@{last_look}\\ *) exec echo '{}';; esac\n\
+         echo 'Failed to seek to cursor: Invalid argument' >&2\nexit 1",
+        entry("d9", "cron", "x"),
+        login("d8", "192.0.2.9"),
+    ));
+    let look = lab.look();
+    assert_eq!(look.codes(), ["journal: lines_lost", "ssh-login: new_source"], "what was written since is read");
+    assert_eq!(look.number("journal", "lines"), Some(1.0));
+    let lost = look.findings.iter().find(|finding| finding.code.as_str() == "lines_lost").unwrap();
+    assert!(lost.settled && lost.episode.is_some(), "{lost:?}");
+    // The journal of another machine.
+    lab.journalctl("case \"$*\" in *--after-cursor=d8*) exit 0;; esac\nexit 1");
+    assert_eq!(lab.look().codes(), QUIET);
 }
 
 #[test]

@@ -6,7 +6,9 @@ mod tests;
 mod web;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -18,7 +20,7 @@ use super::common::{CONNECT_REASONS, HTTP_REASONS, LANE_REASONS, SECRET_REASONS}
 use super::tls::starttls::{self, Starttls};
 use super::{Cx, FactDoc, Fetched, Kind, KindDoc, Past, ReasonDoc, ReasonOutcome, remote};
 use crate::clean;
-use crate::facts::{Blame, Class, Facts, Finding, Subject, Unread, Weight};
+use crate::facts::{Blame, CheckName, Class, Facts, Finding, Subject, Unread, Weight};
 use crate::host::net::is_local;
 use crate::redact::{Clean, Secret};
 use crate::settings::{Dur, Pattern, SecretRef};
@@ -65,7 +67,9 @@ pub struct Settings {
     /// With `token_url`: that the issuer leaves the refresh token as it is when it is used.
     #[serde(default)]
     refresh_is_safe: bool,
-    /// With `url`: what the content type must begin with; another one is a page, not the API.
+    /// With `url`: what the content type must begin with; another one is a page, not the API. By default anything but an
+    /// HTML page, which may be the one for logging in; say `text/html` where a page is what only those who are logged in
+    /// get.
     content_type: Option<String>,
     /// With `url`: a regular expression that, found in an answer with a good status, means a refusal (`"ok": ?false`).
     refused_when: Option<Pattern>,
@@ -193,7 +197,7 @@ const REASONS: &[ReasonDoc] = &[
         "unexpected_answer",
         TARGET,
         false,
-        "the answer lets nobody in and turns nobody away (a redirect, 404, another content type)",
+        "the answer lets nobody in and turns nobody away (a redirect, 404, a page, another content type)",
         "correct the address: it should be readable only by who is logged in",
         false,
     ),
@@ -230,8 +234,8 @@ impl Kind for ApiAuth {
         name: "api_auth",
         about: "Whether credentials still do: a login and nothing after it, over HTTP, IMAP or SMTP. A refusal is a fail at \
                 once; a server that can't answer says nothing of the credentials and is unknown. Secrets go over verified \
-                TLS only, unless `plain` allows it or the server is this machine. Refused credentials are tried again \
-                only after `retry_refused`.",
+                TLS only, unless `plain` allows it or the server is this machine. Refused credentials are sent once, \
+                and tried again only after `retry_refused`.",
         subjects: "",
         facts: &[
             FactDoc { name: "refused", class: "info", about: "the reason of a refusal, where there is one" },
@@ -282,9 +286,19 @@ password = "file:~/.config/pulsecheck/mail-password"
             put(&mut fetched.facts, &kept.came);
             return Ok(fetched);
         }
-        let began = Instant::now();
-        let came = log_in(settings, cx, deadline).await?;
-        remote::put_elapsed(&mut fetched.facts, began.elapsed(), settings.warn_after, settings.fail_after);
+        let (came, took) = match just_refused(cx, &digest) {
+            Some(refused) => refused,
+            None => {
+                let began = Instant::now();
+                let came = log_in(settings, cx, deadline).await?;
+                let took = began.elapsed();
+                if came.refused.is_some() {
+                    note_refused(cx, &digest, &came, took);
+                }
+                (came, took)
+            }
+        };
+        remote::put_elapsed(&mut fetched.facts, took, settings.warn_after, settings.fail_after);
         put(&mut fetched.facts, &came);
         let keep = came.refused.is_some().then_some(Kept { digest, at: cx.now.wall, came });
         fetched.remember.push((REFUSED.to_owned(), keep.and_then(|keep| serde_json::to_vec(&keep).ok())));
@@ -332,10 +346,40 @@ impl Kept {
     }
 }
 
+/// A refusal of this cycle: of which check and credentials, in the cycle of which time, and how long it took.
+struct Just {
+    check: CheckName,
+    digest: String,
+    cycle: Timestamp,
+    came: Came,
+    took: Duration,
+}
+
+/// Refusals that are kept for a second look of the same cycle, which comes before anything is remembered: it would send what
+/// was refused once more, and many servers count.
+const MAX_JUST: usize = 256;
+static JUST: Mutex<VecDeque<Just>> = Mutex::new(VecDeque::new());
+
+fn just_refused(cx: &Cx, digest: &str) -> Option<(Came, Duration)> {
+    let just = JUST.lock().unwrap_or_else(PoisonError::into_inner);
+    let same = |just: &&Just| just.check == cx.check && just.digest == digest && just.cycle == cx.now.wall;
+    just.iter().find(same).map(|just| (just.came.clone(), just.took))
+}
+
+fn note_refused(cx: &Cx, digest: &str, came: &Came, took: Duration) {
+    let (check, digest, came) = (cx.check.clone(), digest.to_owned(), came.clone());
+    let mut just = JUST.lock().unwrap_or_else(PoisonError::into_inner);
+    just.retain(|just| just.check != check);
+    just.push_back(Just { check, digest, cycle: cx.now.wall, came, took });
+    if just.len() > MAX_JUST {
+        just.pop_front();
+    }
+}
+
 /// Sixteen bits of what is sent: enough to see that the credentials are others, too few to find them by.
 async fn digest(settings: &Settings, cx: &Cx) -> Result<String, Unread> {
-    let (_, target) = settings.target();
-    let mut all = format!("{target}\n{}\n", settings.user.as_deref().unwrap_or_default());
+    let Settings { url, imap, smtp, token_url, method, headers, user, client_id, .. } = settings;
+    let mut all = format!("{:?}\n", (url, imap, smtp, token_url, method, headers, user, client_id));
     let given = [&settings.password, &settings.token, &settings.refresh_token, &settings.client_secret];
     for at in given.into_iter().flatten().chain(settings.secret_headers.values()) {
         all.push_str(cx.host.secret(at).await?.expose());

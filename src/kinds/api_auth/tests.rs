@@ -380,6 +380,47 @@ fn what_was_refused_is_not_tried_again_at_once() {
     assert_eq!((codes(&lab.look(&toml)).len(), tries(&server)), (1, 1));
 }
 
+#[test]
+fn a_second_look_of_the_same_cycle_sends_nothing_again() {
+    let world = World::new("127.0.0.1");
+    let server = Server::start(&world, How::Tls, "220 mx\r\n", &[HELLO, ("AUTH", "535 no\r\n"), QUIT]);
+    let toml = mail("smtp", server.port, "security = 'tls'");
+    let tries = |server: &Server| server.heard().iter().filter(|line| line.contains("AUTH")).count();
+    let mut first = Lab::new(&world);
+    assert_eq!((codes(&first.look(&toml)), tries(&server)), (vec!["credentials_refused".to_owned()], 1));
+    // What the first look left to remember is not there yet.
+    let mut second = Lab::new(&world);
+    second.now = first.now;
+    let look = second.look(&toml).unwrap();
+    assert_eq!((look.codes(), tries(&server)), (vec!["credentials_refused".to_owned()], 0));
+    assert!(look.number("", "elapsed_ms").is_some() && look.text("", "asked_at").is_none());
+    // It is remembered by the second look as well.
+    second.now.wall += SignedDuration::from_mins(5);
+    assert_eq!((codes(&second.look(&toml)).len(), tries(&server)), (1, 0));
+    let mut later = Lab::new(&world);
+    later.now.wall = first.now.wall + SignedDuration::from_mins(5);
+    assert_eq!((codes(&later.look(&toml)).len(), tries(&server)), (1, 1), "another cycle asks for itself");
+}
+
+#[test]
+fn whatever_is_sent_makes_other_credentials() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut host = crate::host::Host::for_tests(dir.path());
+    host.env.insert("PASSWORD".into(), PASSWORD.into());
+    let cx = testing::cx(Arc::new(host), crate::clock::Clock::machine().now(), Duration::from_secs(20));
+    let of = |toml: &str| runtime.block_on(digest(&testing::settings::<ApiAuth>(toml), &cx)).unwrap();
+    let base = "url = 'https://h/a'\ntoken = 'env:PASSWORD'";
+    let oauth = "token_url = 'https://h/a'\nrefresh_token = 'env:PASSWORD'\nrefresh_is_safe = true";
+    assert_eq!(of(base), of(base));
+    for (one, other) in
+        [(base, "\nmethod = 'POST'"), (base, "\nheaders = { x-team = 'a' }"), (oauth, "\nclient_id = 'me'")]
+    {
+        assert_ne!(of(one), of(&format!("{one}{other}")), "{other}");
+    }
+    assert_ne!(of(base), of("url = 'https://h/a?as=bob'\ntoken = 'env:PASSWORD'"));
+}
+
 /// A look at a web server that answers like this.
 fn web(status: &str, content_type: &str, body: &str, more: &str) -> (Vec<String>, Vec<String>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -412,6 +453,11 @@ fn answers_over_http() {
     }
     let page = format!("{bearer}\ncontent_type = 'application/json'");
     assert_eq!(web("200 OK", "text/html", "<html>log in", &page).0, ["unexpected_answer"]);
+    // A page for logging in comes with a good status, too.
+    for page in ["text/html", "Text/HTML; charset=utf-8", "application/xhtml+xml"] {
+        assert_eq!(web("200 OK", page, "<html>log in", bearer).0, ["unexpected_answer"], "{page}");
+    }
+    assert_eq!(web("200 OK", "text/html", "<html>me", &format!("{bearer}\ncontent_type = 'text/html'")).0, QUIET);
     let slack = format!("{bearer}\nrefused_when = '\"ok\": ?false'");
     assert_eq!(web("200 OK", "application/json", "{\"ok\":false}", &slack).0, ["credentials_refused"]);
     assert_eq!(web("200 OK", "application/json", "{\"ok\":true}", &slack).0, QUIET);

@@ -15,6 +15,8 @@ use crate::redact::{Clean, Secret};
 
 /// Bytes of an answer.
 const MAX_BODY_BYTES: usize = 1 << 20;
+/// What the content type of a page begins with: many sites show the one for logging in with a good status.
+const PAGES: [&str; 2] = ["text/html", "application/xhtml"];
 
 /// Asks with the credentials, and says what the answer means for them.
 pub(super) async fn ask(settings: &Settings, url: &str, cx: &Cx, deadline: Instant) -> Result<Came, Unread> {
@@ -49,10 +51,15 @@ pub(super) fn of_answer(settings: &Settings, response: &Response) -> Result<Came
                 return Ok(Came::refused("credentials_refused", "HTTP", &status, shown.as_str()));
             }
             let came = response.header("content-type").unwrap_or_default().to_ascii_lowercase();
+            let is_page = || PAGES.iter().any(|page| came.starts_with(page));
             match &settings.content_type {
                 Some(wanted) if !came.starts_with(&wanted.to_ascii_lowercase()) => {
                     let came = Clean::line(&came, 100).quoted();
                     unexpected(clean!("it answers {status} with {came}, which is not `{wanted}`: a page, not the API"))
+                }
+                None if is_page() => {
+                    let came = Clean::line(&came, 100).quoted();
+                    unexpected(clean!("it answers {status} with {came}: a page, maybe the one for logging in"))
                 }
                 _ => Ok(Came::let_in("HTTP", &status)),
             }

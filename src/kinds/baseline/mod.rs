@@ -231,7 +231,7 @@ files = ["/etc/ssh/sshd_config", "/etc/systemd/system/*.service"]
     }
 
     async fn fetch(settings: &Settings, cx: &Cx) -> Result<Fetched, Unread> {
-        let known = cx.past.baselines.as_ref().map_err(Clone::clone)?;
+        cx.past.baselines.as_ref().map_err(Clone::clone)?;
         let look = Look {
             paths: cx.host.paths.clone(),
             homes: Vec::new(),
@@ -239,22 +239,7 @@ files = ["/etc/ssh/sshd_config", "/etc/systemd/system/*.service"]
             until: stop_at(cx),
         };
         let read = join_all(sources(settings, cx, &look)).await;
-        let mut fetched = Fetched::default();
-        for (subject, seen) in read {
-            let accepted = known.get(&subject);
-            if let Some(Err(why)) = accepted {
-                fetched.facts.info(&subject, "unverified", why.clone());
-            }
-            match seen {
-                Ok(seen) => {
-                    fetched.unread.extend(seen.unread_as_one().map(|unread| (subject.clone(), unread)));
-                    let held = held(settings, seen);
-                    put(&held, &subject, accepted, cx.now.wall, &mut fetched);
-                }
-                Err(unread) => drop(fetched.unread.insert(subject, unread)),
-            }
-        }
-        Ok(fetched)
+        Ok(compared(settings, &cx.past, read, cx.now.wall))
     }
 
     fn assess(settings: &Settings, facts: &Facts, _past: &Past, _now: Timestamp) -> Vec<Finding> {
@@ -286,6 +271,46 @@ fn judge(settings: &Settings, facts: &Facts, subject: &Subject) -> Option<Findin
     let said = clean!("{}{since}", difference.words());
     let episode = Some(difference.episode());
     Some(Finding { episode, ..Finding::new(code, weight, true, said).on(subject) })
+}
+
+/// What was read, beside what it is compared with.
+fn compared(settings: &Settings, past: &Past, read: Vec<(Subject, Result<Seen, Unread>)>, now: Timestamp) -> Fetched {
+    let mut fetched = Fetched::default();
+    for (subject, seen) in read {
+        let accepted = accepted(past, &subject);
+        match &accepted {
+            Some(Err(why)) => fetched.facts.info(&subject, "unverified", why.clone()),
+            // Also where nothing is read now: it is how the next look knows that there was one.
+            Some(Ok((accepted, _))) => fetched.facts.info(&subject, "baseline_at", accepted.at),
+            None => {}
+        }
+        match seen {
+            Ok(seen) => {
+                fetched.unread.extend(seen.unread_as_one().map(|unread| (subject.clone(), unread)));
+                let held = held(settings, seen);
+                put(&held, &subject, accepted, now, &mut fetched);
+            }
+            Err(unread) => drop(fetched.unread.insert(subject, unread)),
+        }
+    }
+    fetched
+}
+
+/// What a source is compared with and what that held, or why it can't be verified; none where there never was one.
+fn accepted<'a>(past: &'a Past, subject: &Subject) -> Option<Result<(&'a super::Baseline, Held), Clean>> {
+    match past.baselines.as_ref().ok().and_then(|known| known.get(subject)) {
+        Some(Ok(accepted)) => {
+            let before = Held::of(&accepted.facts, subject);
+            Some(before.map(|before| (accepted, before)).ok_or_else(|| Clean::new("its record holds no members")))
+        }
+        Some(Err(why)) => Some(Err(why.clone())),
+        // The last look knew one, or missed one already: nothing but a person's word makes this look the first.
+        None => {
+            let (_, facts) = past.read.as_ref()?;
+            let known = ["baseline_at", "unverified"].into_iter().any(|name| facts.get(subject, name).is_some());
+            known.then(|| Err(Clean::new("one was taken, and every trace of it is gone")))
+        }
+    }
 }
 
 /// Every source, and what will have been read of it.
@@ -399,23 +424,20 @@ fn held(settings: &Settings, seen: Seen) -> Held {
 fn put(
     held: &Held,
     subject: &Subject,
-    accepted: Option<&Result<super::Baseline, Clean>>,
+    accepted: Option<Result<(&super::Baseline, Held), Clean>>,
     now: Timestamp,
     fetched: &mut Fetched,
 ) {
     let facts = &mut fetched.facts;
     held.put(subject, facts);
     match accepted {
-        Some(Ok(accepted)) => {
-            if let Some(before) = Held::of(&accepted.facts, subject) {
-                compare::between(&before, held).put(subject, facts);
-            }
+        Some(Ok((accepted, before))) => {
+            compare::between(&before, held).put(subject, facts);
             let said = match &accepted.by {
                 Some(by) => clean!("accepted by {by}: {}", accepted.why.quoted()),
                 None => Clean::new("taken by a first look, accepted by nobody"),
             };
             facts.put_foreign(subject, "baseline", said, Class::Info);
-            facts.info(subject, "baseline_at", accepted.at);
         }
         // What can't be verified is not compared with, and not taken anew.
         Some(Err(_)) => {}

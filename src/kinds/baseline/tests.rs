@@ -136,6 +136,39 @@ fn what_can_not_be_verified_fails_closed_whatever_is_there() {
 }
 
 #[test]
+fn a_baseline_that_left_no_trace_is_not_taken_anew() {
+    // Its record and what the check remembers of it are both gone, after a look that read it or one that could not.
+    for reads in [true, false] {
+        let mut machine = Machine::new();
+        let list = machine.path("list");
+        let toml = &format!("argv = ['cat', '{}']", list.display());
+        machine.put("list", "a\n");
+        machine.look(toml);
+        if !reads {
+            std::fs::remove_file(&list).unwrap();
+            assert_eq!(machine.look(toml).codes(), ["output: command_failed"]);
+        }
+        machine.trial.past().baselines = Ok(crate::kinds::Baselines::new());
+        machine.put("list", "b\n");
+        for _ in 0..2 {
+            assert_eq!(machine.look(toml).codes(), ["output: baseline_unverified"], "{reads}");
+        }
+        assert_eq!(machine.trial.past().baselines, Ok(crate::kinds::Baselines::new()), "nothing was taken");
+        let look = machine.look(toml);
+        machine.accept(&look);
+        assert_eq!(machine.look(toml).codes(), [""; 0]);
+    }
+    // A record that is believed and holds nothing of the source.
+    let toml = "what = ['sudoers']";
+    let mut machine = Machine::new();
+    let look = machine.look(toml);
+    machine.accept(&look);
+    let known = machine.trial.past().baselines.as_mut().unwrap();
+    known.get_mut(&Subject::new("sudoers")).unwrap().as_mut().unwrap().facts = Facts::new();
+    assert_eq!(machine.look(toml).codes(), ["sudoers: baseline_unverified"]);
+}
+
+#[test]
 fn what_may_not_be_read_is_unknown_and_its_return_is_said() {
     let mut machine = Machine::new();
     // A folder in place of a file stands for what may not be read, also where root runs the tests.
@@ -197,7 +230,7 @@ fn only_what_is_asked_for_counts() {
         ("what = ['crontabs']\nignore = ['(bob|eve)$', ' is ']", false),
         ("what = ['crontabs']\nignore = ['bob$']", true),
     ] {
-        machine.trial.past().baselines = Ok(crate::kinds::Baselines::new());
+        *machine.trial.past() = Past::default();
         machine.put("etc/crontab", "1 2 3 4 5 root bob\n");
         machine.look(toml);
         machine.put("etc/crontab", "1 2 3 4 5 root eve\n");

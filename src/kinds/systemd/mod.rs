@@ -270,21 +270,26 @@ struct Looked {
 }
 
 async fn look(settings: &Settings, cx: &Cx) -> Result<Looked, Unread> {
-    let mut asked: BTreeSet<String> = settings.units.iter().map(|unit| whole(unit)).collect();
+    // Where there are too many, those that are named come before those that failed, and timers last.
+    let mut order: Vec<String> = settings.units.iter().map(|unit| whole(unit)).collect();
     let wanted = |name: &String| !settings.ignore.iter().any(|pattern| pattern.is_match(name));
     if settings.failed {
-        asked.extend(listed(settings, &["--state=failed"], cx).await?.into_iter().filter(wanted));
+        order.extend(listed(settings, &["--state=failed"], cx).await?.into_iter().filter(wanted));
         // What failed at the last look is seen once more, so that its end can be told.
         let before = cx.past.read.iter().flat_map(|(_, facts)| facts.iter());
         let failed =
             before.filter(|(_, name, fact)| name.as_str() == "active_state" && fact.value == Value::from("failed"));
-        asked.extend(failed.map(|(subject, _, _)| subject.as_str().to_owned()).filter(|name| is_unit(name)));
+        order.extend(failed.map(|(subject, _, _)| subject.as_str().to_owned()).filter(|name| is_unit(name)));
     }
     if settings.timers {
-        asked.extend(listed(settings, &["--type=timer", "--state=active"], cx).await?.into_iter().filter(wanted));
+        order.extend(listed(settings, &["--type=timer", "--state=active"], cx).await?.into_iter().filter(wanted));
     }
-    let left_out = asked.len().saturating_sub(MAX_UNITS);
-    let asked: Vec<String> = asked.into_iter().take(MAX_UNITS).collect();
+    let mut there = BTreeSet::new();
+    order.retain(|unit| there.insert(unit.clone()));
+    let left_out = order.len().saturating_sub(MAX_UNITS);
+    order.truncate(MAX_UNITS);
+    order.sort_unstable();
+    let asked = order;
     if asked.is_empty() {
         return Ok(Looked { asked, left_out, units: Vec::new() });
     }

@@ -366,6 +366,12 @@ fn all_timers_are_listed() {
     let look = machine.look("timers = true");
     assert_eq!(look.codes()[0], "too_many_units");
     assert_eq!(look.number("", "units_left_out"), Some(20.0));
+    // What somebody named, and what failed, is not left out for what stands before it in the alphabet.
+    machine.put("failed", "  z.service loaded failed failed Z\n");
+    let look = machine.look("timers = true\nfailed = true\nunits = ['zz.service']");
+    assert_eq!(look.number("", "units_left_out"), Some(22.0));
+    let asked = machine.asked().into_iter().rev().find(|asked| asked.contains(" show ")).unwrap();
+    assert!(asked.contains(" z.service") && asked.contains(" zz.service"), "{asked}");
 }
 
 #[test]
