@@ -116,6 +116,13 @@ const REASONS: &[ReasonDoc] = &[
         "name the units in checks of their own",
     ),
     doc("no_systemd", BLIND, true, "this machine was not started by systemd", "take the check out, or set `optional`"),
+    doc(
+        "no_user_systemd",
+        BLIND,
+        true,
+        "with `user`: this user has no systemd of its own while nobody is logged in",
+        "let it linger (loginctl enable-linger USER), or set `optional`",
+    ),
     doc("not_allowed", BLIND, true, "systemd does not tell this user", "run Pulsecheck as a user that may ask systemd"),
     doc(
         "systemctl_failed",
@@ -203,7 +210,10 @@ user = true
     async fn fetch(settings: &Settings, cx: &Cx) -> Result<Fetched, Unread> {
         let looked = look(settings, cx).await;
         let Looked { asked, left_out, units } = match looked {
-            Err(unread) if settings.optional && ["no_systemd", "program_not_found"].contains(&unread.code.as_str()) => {
+            Err(unread)
+                if settings.optional
+                    && ["no_systemd", "no_user_systemd", "program_not_found"].contains(&unread.code.as_str()) =>
+            {
                 let mut facts = Facts::new();
                 facts.info(&Subject::none(), "skipped", unread.said);
                 return Ok(facts.into());
@@ -350,6 +360,10 @@ async fn systemctl(settings: &Settings, arguments: &[&str], cx: &Cx) -> Result<S
         Exit::Status(_) if stderr.contains("not been booted with systemd") => {
             Err(Unread::blind("no_systemd", clean!("this machine was not started by systemd")))
         }
+        Exit::Status(_) if settings.user && stderr.contains("Failed to connect to") => Err(Unread::blind(
+            "no_user_systemd",
+            clean!("no systemd of this user runs: `systemctl --user` says {says}"),
+        )),
         Exit::Status(_) if stderr.contains("Access denied") || stderr.contains("Permission denied") => {
             Err(Unread::blind("not_allowed", clean!("`systemctl` says {says}")))
         }

@@ -399,6 +399,12 @@ fn where_systemd_is_not_there_nothing_is_called_well() {
         let optional = machine.try_look("units = ['gateway']\noptional = true");
         assert_eq!(optional.is_ok_and(|look| look.text("", "skipped").is_some()), code == "no_systemd", "{body}");
     }
+    // Of a user the same words say that nobody is logged in.
+    machine.shim("echo 'Failed to connect to bus: No such file or directory' >&2; exit 1");
+    let nobody = machine.try_look("units = ['gateway']\nuser = true").unwrap_err();
+    assert_eq!((nobody.code.as_str(), nobody.blame), ("no_user_systemd", Blame::Blind));
+    let optional = machine.try_look("units = ['gateway']\nuser = true\noptional = true").unwrap();
+    assert!(optional.text("", "skipped").is_some());
     std::fs::remove_file(machine.path("systemctl")).unwrap();
     machine.trial.host().env.insert("PATH".into(), "/nonexistent".into());
     assert_eq!(machine.try_look(GATEWAY).unwrap_err().code.as_str(), "program_not_found");
