@@ -7,12 +7,14 @@ mod sources;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use self::compare::{Difference, Held};
 use self::sources::{Look, Seen};
@@ -31,7 +33,7 @@ const MAX_GLOBS: usize = 100;
 const MAX_PATTERNS: usize = 50;
 /// Bytes kept of what a command prints.
 const MAX_OUTPUT: usize = 1 << 20;
-/// Left of the time for saying what was read before a command was too slow.
+/// Left of the time for saying what was read before a command or a file was too slow.
 const MARGIN: Duration = Duration::from_millis(100);
 
 /// The kind.
@@ -232,14 +234,20 @@ files = ["/etc/ssh/sshd_config", "/etc/systemd/system/*.service"]
 
     async fn fetch(settings: &Settings, cx: &Cx) -> Result<Fetched, Unread> {
         cx.past.baselines.as_ref().map_err(Clone::clone)?;
+        let until = stop_at(cx);
+        let left = until.saturating_duration_since(Instant::now());
         let look = Look {
             paths: cx.host.paths.clone(),
             homes: Vec::new(),
             max_file: settings.max_file_size.0,
-            until: stop_at(cx),
+            // A reader stops by itself before it is given up on with all it read.
+            until: until.checked_sub(MARGIN.min(left / 4)).unwrap_or(until),
         };
-        let read = join_all(sources(settings, cx, &look)).await;
-        Ok(compared(settings, &cx.past, read, cx.now.wall))
+        let read = join_all(sources(settings, cx, &look, until)).await;
+        // Of long lists it takes a while to make members, and all other checks wait for this thread.
+        let (settings, past, now) = (settings.clone(), Arc::clone(&cx.past), cx.now.wall);
+        let about = format!("what `{}` read", cx.check);
+        cx.host.lane(&about, cx.deadline, move || compared(&settings, &past, read, now)).await
     }
 
     fn assess(settings: &Settings, facts: &Facts, _past: &Past, _now: Timestamp) -> Vec<Finding> {
@@ -314,16 +322,23 @@ fn accepted<'a>(past: &'a Past, subject: &Subject) -> Option<Result<(&'a super::
 }
 
 /// Every source, and what will have been read of it.
-fn sources<'a>(settings: &'a Settings, cx: &'a Cx, look: &Look) -> Vec<Boxed<'a, (Subject, Result<Seen, Unread>)>> {
+fn sources<'a>(
+    settings: &'a Settings,
+    cx: &'a Cx,
+    look: &Look,
+    until: Instant,
+) -> Vec<Boxed<'a, (Subject, Result<Seen, Unread>)>> {
     let mut reads: Vec<Boxed<'a, _>> = Vec::new();
     for what in &settings.what {
         let look = look.clone();
-        reads.push(Box::pin(async move { (Subject::new(what.as_str()), of_machine(*what, settings, cx, look).await) }));
+        reads.push(Box::pin(async move {
+            (Subject::new(what.as_str()), of_machine(*what, settings, cx, look, until).await)
+        }));
     }
     for glob in &settings.files {
         let (look, pattern) = (look.clone(), cx.host.expand(glob.as_str()));
         reads.push(Box::pin(async move {
-            let (about, until) = (pattern.display().to_string(), look.until);
+            let about = pattern.display().to_string();
             let seen = cx.host.lane(&about, until, move || look.files(&pattern)).await;
             (Subject::new(glob.as_str()), seen.and_then(|seen| seen))
         }));
@@ -334,9 +349,8 @@ fn sources<'a>(settings: &'a Settings, cx: &'a Cx, look: &Look) -> Vec<Boxed<'a,
     reads
 }
 
-async fn of_machine(what: What, settings: &Settings, cx: &Cx, mut look: Look) -> Result<Seen, Unread> {
+async fn of_machine(what: What, settings: &Settings, cx: &Cx, mut look: Look, until: Instant) -> Result<Seen, Unread> {
     let about = format!("{} of {}", what.as_str(), look.paths.etc().display());
-    let until = look.until;
     match what {
         What::AuthorizedKeys => {
             let homes = cx.host.accounts(until).await?.homes().to_vec();

@@ -223,6 +223,22 @@ fn files_are_told_by_mode_owner_hash_and_links() {
 }
 
 #[test]
+fn a_slow_file_hides_no_drift_that_was_read() {
+    let mut machine = Machine::new();
+    machine.put("f/a.conf", "one");
+    let glob = machine.path("f/*.conf").display().to_string();
+    let read = settings::<Baseline>(&format!("files = ['{glob}']\nmax_file_size = '900GiB'"));
+    let now = machine.trial.host().now();
+    machine.trial.look_at::<Baseline>(&read, now).unwrap();
+    machine.put("f/a.conf", "two");
+    // Longer than anybody can hash in that time, and nothing on disk.
+    std::fs::File::create(machine.path("f/b.conf")).unwrap().set_len(800 << 30).unwrap();
+    let look = machine.trial.look_within::<Baseline>(&read, now, Duration::from_secs(1)).unwrap();
+    assert_eq!(look.codes(), [format!("{glob}: drifted"), format!("{glob}: no_answer")]);
+    assert!(look.said().contains("a.conf"), "{}", look.said());
+}
+
+#[test]
 fn only_what_is_asked_for_counts() {
     let mut machine = Machine::new();
     for (toml, sees) in [
