@@ -111,12 +111,15 @@ pub(super) fn put(settings: &Settings, all: &All, looked: &Looked, facts: &mut F
         }
     }
     facts.info(me, "prices_date", Prices::date());
-    if !all.unpriced.is_empty() {
-        let models: BTreeSet<Clean> =
-            all.unpriced.keys().take(MAX_UNPRICED).map(|model| Clean::line(model, 200)).collect();
-        facts.put_foreign(me, "unpriced_models", Value::Set(models), Class::Info);
-        facts.info(me, "unpriced_tokens", all.unpriced.values().sum::<u64>());
-        facts.info(me, "unpriced_tokens_today", all.unpriced_today);
+    for (models, tokens, of) in [
+        ("unpriced_models", "unpriced_tokens", &all.unpriced),
+        ("unpriced_models_today", "unpriced_tokens_today", &all.unpriced_today),
+    ] {
+        if !of.is_empty() {
+            let named: BTreeSet<Clean> = of.keys().take(MAX_UNPRICED).map(|model| Clean::line(model, 200)).collect();
+            facts.put_foreign(me, models, Value::Set(named), Class::Info);
+            facts.info(me, tokens, of.values().sum::<u64>());
+        }
     }
     for (name, figures) in &all.sources {
         let of = &Subject::new(name);

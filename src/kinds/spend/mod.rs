@@ -570,11 +570,12 @@ fn assess(facts: &Facts) -> Vec<Finding> {
         let events = number("compressed_events");
         warn("partial", true, clean!("{events} events are compressed: what they cost is not in the sums"));
     }
-    if let Some(Value::Set(models)) = facts.get(me, "unpriced_models").map(|fact| &fact.value) {
+    if let Some(Value::Set(models)) = facts.get(me, "unpriced_models_today").map(|fact| &fact.value) {
         let named: Vec<String> = models.iter().take(3).map(|model| model.quoted().to_string()).collect();
         let more = if models.len() > 3 { format!(" and {} more", models.len() - 3) } else { String::new() };
-        let tokens = crate::words::human(number("unpriced_tokens"), crate::facts::Unit::None);
-        let said = clean!("no price is known of {}{more}: {tokens} tokens are not in the sums", named.join(", "));
+        let tokens = crate::words::human(number("unpriced_tokens_today"), crate::facts::Unit::None);
+        let said =
+            clean!("no price is known of {}{more}: {tokens} tokens of today are not in the sums", named.join(", "));
         warn("unpriced", true, said);
     }
     if number("bad_lines") >= MANY_BAD && number("bad_lines") > number("calls") {

@@ -268,7 +268,10 @@ fn openclaws_databases_row_by_row() {
     event(&db, "s1", 5, "e5", &json!({"input": 500, "output": 500, "cost": {"total": 0}}));
     let seen = desk.next();
     assert_eq!(seen.codes(), ["partial", "unpriced"]);
-    assert_eq!(seen.findings[1].said.as_str(), "no price is known of \"mock/m1\": 1000 tokens are not in the sums");
+    assert_eq!(
+        seen.findings[1].said.as_str(),
+        "no price is known of \"mock/m1\": 1000 tokens of today are not in the sums"
+    );
 
     db.pragma_update(None, "user_version", 24).unwrap();
     let seen = desk.next();
@@ -532,8 +535,23 @@ fn models_without_a_price_are_said_until_they_have_one() {
     assert_eq!(seen.codes(), ["unpriced"]);
     assert_eq!(
         seen.said(),
-        "no price is known of \"gpt-5-secret\", \"ollama/qwen3:32b\": 200000 tokens are not in the sums"
+        "no price is known of \"gpt-5-secret\", \"ollama/qwen3:32b\": 200000 tokens of today are not in the sums"
     );
+    // Once it has a price it is no longer said, nor is a day that is over.
+    let mine = r#"{"models": {"ollama/*": {"input": 0, "output": 0}, "gpt-5-secret": {"input": 10, "output": 1}}}"#;
+    desk.add("prices.json", mine);
+    let home = desk.dir.path().to_str().unwrap().to_owned();
+    let without = std::mem::replace(
+        &mut desk.settings,
+        settings::<Spend>(&format!("{source}\nprices = '{{home}}/prices.json'").replace("{home}", &home)),
+    );
+    let seen = desk.next();
+    assert_eq!((seen.codes(), seen.number("", "unpriced_tokens")), (vec![], None));
+    desk.settings = without;
+    assert_eq!(desk.next().codes(), ["unpriced"]);
+    desk.now += jiff::SignedDuration::from_hours(24);
+    let seen = desk.look();
+    assert_eq!((seen.codes(), seen.number("", "unpriced_tokens")), (vec![], Some(200_000.0)));
     let mut priced = Desk::new(&format!("{source}\nprices = '{{home}}/prices.json'"));
     assert_eq!(priced.try_look().unwrap_err().code.as_str(), "prices_unreadable");
     priced.add(
