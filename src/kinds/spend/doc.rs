@@ -30,11 +30,13 @@ pub(super) const DOC: KindDoc = KindDoc {
             your own. A call that stands in several places is counted once; what its writer says it cost goes before the \
             shipped prices; a model without a price is said and never taken as free. Each look reads only what is new, \
             newest first; today is a day of this machine's zone, and 14 days before it tell what is usual. Shares and \
-            rates are judged once 5 of those have spending, and not while logs wait to be read. A subscription is priced \
+            rates are judged once 5 of those have spending, and not while logs wait to be read or can't be; the limit is judged even then, by \
+            what is known. A subscription is priced \
             as if it were paid by the token.",
     subjects: "each source, by its name; each job as `SOURCE:JOB` (Claude Code and Codex: the project's folder, OpenClaw: \
                the agent and its cron job, Hermes: the cron job or channel, LiteLLM: the request's tag, the key's alias or the \
-               user), the 60 dearest; each quota as `SOURCE NAME quota`; `advances` where that can't be evaluated",
+               user), the 60 dearest; each quota as `SOURCE NAME quota`; an agent of OpenClaw whose database can't be read as \
+               `SOURCE agent NAME`; `advances` where that can't be evaluated",
     facts: &[
         fact("today_usd", "gauge", "US dollars spent today; over `daily_limit` it is `over_limit`"),
         fact(
@@ -74,7 +76,8 @@ pub(super) const DOC: KindDoc = KindDoc {
         fact("read_at", "info", "when the quota was last written down"),
         fact("unpriced_models", "info", "models without a price in the days that are kept, foreign"),
         fact("unpriced_tokens", "info", "their tokens, which are not in the sums"),
-        fact("unpriced_tokens_today", "info", "those of today"),
+        fact("unpriced_models_today", "info", "models without a price that were used today, foreign"),
+        fact("unpriced_tokens_today", "info", "their tokens of today"),
         fact("prices_date", "info", "the day of the shipped prices"),
         fact("history_days", "info", "days before today with spending, 14 at most"),
         fact("files", "info", "files that were written within the days that are kept"),

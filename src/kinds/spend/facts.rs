@@ -24,6 +24,10 @@ const MAX_UNPRICED: usize = 100;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Looked {
     pub files: u64,
+    /// Files, databases and proxies of which the sums hold all or a part.
+    pub read: u64,
+    /// Whether anything could not be read, so that the sums are lower bounds.
+    pub blind: bool,
     pub bytes_read: u64,
     pub left_bytes: u64,
     /// Databases and proxies of which rows wait.
@@ -79,7 +83,7 @@ fn subject(job: &JobFigures) -> Subject {
 
 /// Puts all facts.
 pub(super) fn put(settings: &Settings, all: &All, looked: &Looked, facts: &mut Facts) {
-    let whole = looked.left_bytes == 0 && looked.behind == 0;
+    let whole = looked.left_bytes == 0 && looked.behind == 0 && !looked.blind;
     let explained =
         all.jobs.iter().take(MAX_JOBS).filter(|job| job_facts(settings, all, job, whole, facts)).count() > 0;
     total(settings, all, looked, whole && !explained, facts);
@@ -107,12 +111,15 @@ pub(super) fn put(settings: &Settings, all: &All, looked: &Looked, facts: &mut F
         }
     }
     facts.info(me, "prices_date", Prices::date());
-    if !all.unpriced.is_empty() {
-        let models: BTreeSet<Clean> =
-            all.unpriced.keys().take(MAX_UNPRICED).map(|model| Clean::line(model, 200)).collect();
-        facts.put_foreign(me, "unpriced_models", Value::Set(models), Class::Info);
-        facts.info(me, "unpriced_tokens", all.unpriced.values().sum::<u64>());
-        facts.info(me, "unpriced_tokens_today", all.unpriced_today);
+    for (models, tokens, of) in [
+        ("unpriced_models", "unpriced_tokens", &all.unpriced),
+        ("unpriced_models_today", "unpriced_tokens_today", &all.unpriced_today),
+    ] {
+        if !of.is_empty() {
+            let named: BTreeSet<Clean> = of.keys().take(MAX_UNPRICED).map(|model| Clean::line(model, 200)).collect();
+            facts.put_foreign(me, models, Value::Set(named), Class::Info);
+            facts.info(me, tokens, of.values().sum::<u64>());
+        }
     }
     for (name, figures) in &all.sources {
         let of = &Subject::new(name);

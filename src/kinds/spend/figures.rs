@@ -88,9 +88,9 @@ pub(super) struct All {
     pub history_days: usize,
     /// What the day comes to at the rate of the last hours; none in its first ones.
     pub projected: Option<f64>,
-    /// Models without a price in the days that are kept, with their tokens, and how many of those are of today.
+    /// Models that have no price even now, with their tokens of the days that are kept, and those of today.
     pub unpriced: BTreeMap<String, u64>,
-    pub unpriced_today: u64,
+    pub unpriced_today: BTreeMap<String, u64>,
     /// Today, as people write it.
     pub date: String,
 }
@@ -114,9 +114,13 @@ pub(super) fn figures(ledger: &mut Ledger, now: Timestamp, zone: &TimeZone) -> A
     for number in day - HISTORY_DAYS..=day {
         let Some(sums) = ledger.day(number) else { continue };
         for (model, tokens) in sums.unpriced() {
-            *all.unpriced.entry(ledger.model(model).to_owned()).or_default() += tokens;
+            let model = ledger.model(model);
+            if ledger.is_priced(model) {
+                continue;
+            }
+            *all.unpriced.entry(model.to_owned()).or_default() += tokens;
             if number == day {
-                all.unpriced_today += tokens;
+                *all.unpriced_today.entry(model.to_owned()).or_default() += tokens;
             }
         }
         for job in sums.jobs() {

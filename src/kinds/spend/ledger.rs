@@ -344,6 +344,10 @@ impl Ledger {
     pub fn model(&self, number: u16) -> &str {
         self.names.models.get(&number).map_or("", String::as_str)
     }
+    /// Whether a model has a price by now, which it may have got after it was used.
+    pub fn is_priced(&self, model: &str) -> bool {
+        self.prices.knows(model)
+    }
     /// Says how a job is to be shown, where its log tells better than its identity.
     pub fn show(&mut self, source: &str, id: &str, shown: &str) {
         let number = self.by_name.get(&(cut(source), cut(id))).copied();

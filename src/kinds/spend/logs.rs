@@ -166,6 +166,8 @@ struct Filed {
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub files: u64,
+    /// Those of them of which all or a part is known, now or since an earlier look.
+    pub read: u64,
     pub bytes: u64,
     /// Bytes that wait for the next look.
     pub left: u64,
@@ -313,6 +315,7 @@ fn one(
     let path = name(&task.file);
     let Found { size, modified, inode, .. } = task.file;
     let mut filed = marks.by_path.get(&path).cloned();
+    tally.read += u64::from(filed.is_some());
     if let Some(filed) = &filed {
         let same = (filed.mark.dev, filed.mark.inode) == inode;
         let waits = matches!(&filed.codex, Some(codex) if codex.waits());
@@ -367,6 +370,7 @@ fn one(
         if let Some(unread) = took.failed {
             return Err(unread);
         }
+        tally.read += u64::from(filed.is_none());
         let done = followed.left == 0;
         let codex = if let Format::Codex(codex) = &task.format { Some(codex.clone()) } else { None };
         let shown = matches!(&task.format, Format::Claude { shown: true, .. });

@@ -15,7 +15,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -170,7 +170,8 @@ impl Look {
         let mut ledger = Ledger::open(&mut kept, self.zone.clone(), self.prices()?, self.now)?;
         let mut looked = Looked::default();
         let mut tasks = Vec::new();
-        let mut whole = true;
+        // Whether all files were found, and the sources of which anything could not be read.
+        let (mut whole, mut blind) = (true, BTreeSet::new());
         let names: Vec<String> = self.settings.sources.iter().map(|source| source.name().to_owned()).collect();
         for (at, (source, roots)) in self.settings.sources.iter().zip(&self.roots).enumerate() {
             let read = match source.kind {
@@ -178,23 +179,26 @@ impl Look {
                 SourceKind::Hermes => self.hermes(source, roots, &mut kept, &mut ledger, &mut looked),
                 _ => self.files(at, source, roots, &mut tasks, &mut looked),
             };
-            let read = read.and_then(|seen| {
-                whole &= seen;
-                if source.kind == SourceKind::Openclaw {
-                    self.openclaw(source, roots, &mut kept, &mut ledger, &mut state, &mut looked)?;
-                }
-                Ok(())
-            });
             if let Err(unread) = read {
                 whole = false;
+                blind.insert(source.name());
                 fetched.unread.insert(Subject::new(source.name()), unread);
+            }
+            if source.kind == SourceKind::Openclaw
+                && !self.openclaw(source, roots, &mut kept, &mut ledger, &mut state, &mut looked, &mut fetched.unread)
+            {
+                blind.insert(source.name());
             }
         }
         let until = Until { stop: self.stop, now: self.now };
         let tallies = logs::read(&mut kept, &mut ledger, &names, tasks, until, whole)?;
         for (name, tally) in names.iter().zip(tallies) {
+            if tally.unread.is_some() {
+                blind.insert(name);
+            }
             take_tally(name, tally, &mut state, &mut looked, &mut fetched);
         }
+        looked.blind = !blind.is_empty();
         looked.repeated = ledger.again;
         let waits = looked.left_bytes > 0 || looked.behind > 0;
         let interval = state.last.is_some() && !state.waits && !waits;
@@ -202,7 +206,9 @@ impl Look {
         self.idle(&mut state, &mut looked, &mut fetched, if interval { ledger.added.nano } else { 0 });
         ledger.close(&mut kept);
         looked.forgotten = ledger.forgotten;
-        if self.settings.sources.iter().any(|source| !fetched.unread.contains_key(&Subject::new(source.name()))) {
+        // What was read is a lower bound of what was spent, whatever could not be read beside it.
+        let (today, _) = ledger.day_and_hour(self.now);
+        if looked.read > 0 || blind.len() < names.len() || ledger.day(today).is_some() {
             self.shorten_names(&mut ledger);
             let all = figures::figures(&mut ledger, self.now, &self.zone);
             facts::put(&self.settings, &all, &looked, &mut fetched.facts);
@@ -228,7 +234,7 @@ impl Look {
         Prices::with(&bytes).map_err(|error| bad(clean!("the prices can't be read: {}", Clean::line(&error, 200))))
     }
 
-    /// Finds the files of a source; whether all of them were seen.
+    /// Finds the files of a source. What was found is read even where not all could be.
     fn files<'s>(
         &'s self,
         at: usize,
@@ -236,7 +242,7 @@ impl Look {
         roots: &[PathBuf],
         tasks: &mut Vec<Task<'s>>,
         looked: &mut Looked,
-    ) -> Result<bool, Unread> {
+    ) -> Result<(), Unread> {
         let mut listing = Listing::default();
         let before = tasks.len();
         match source.kind {
@@ -260,7 +266,7 @@ impl Look {
                     let (mut active, mut archived) = (Listing::default(), Listing::default());
                     active.walk(&root.join("sessions"), "jsonl");
                     archived.walk(&root.join("archived_sessions"), "jsonl");
-                    let names: std::collections::BTreeSet<_> =
+                    let names: BTreeSet<_> =
                         active.files.iter().filter_map(|file| file.path.file_name().map(ToOwned::to_owned)).collect();
                     // Of a session that is in both places, the active one counts.
                     archived.files.retain(|file| file.path.file_name().is_none_or(|name| !names.contains(name)));
@@ -306,7 +312,7 @@ impl Look {
                 Clean::new("there are more files or levels than are looked at"),
             ));
         }
-        Ok(true)
+        Ok(())
     }
 
     /// The transcripts of an older OpenClaw.
@@ -342,6 +348,9 @@ impl Look {
         Ok(())
     }
 
+    /// Takes in the databases of a source's agents; whether all of them could be read. One that can't be says nothing of
+    /// the others.
+    #[expect(clippy::too_many_arguments, reason = "what a look fills lies in its `run`")]
     fn openclaw(
         &self,
         source: &Source,
@@ -350,22 +359,37 @@ impl Look {
         ledger: &mut Ledger,
         state: &mut State,
         looked: &mut Looked,
-    ) -> Result<(), Unread> {
+        unread: &mut BTreeMap<Subject, Unread>,
+    ) -> bool {
         let mut rows = databases::Rows::default();
+        let mut whole = true;
         for root in roots {
-            let agents = databases::openclaw_agents(root)?;
-            if agents.is_empty() {
-                continue;
-            }
+            let agents = match databases::openclaw_agents(root) {
+                Ok(agents) if agents.is_empty() => continue,
+                Ok(agents) => agents,
+                Err(why) => {
+                    whole = false;
+                    unread.entry(Subject::new(source.name())).or_insert(why);
+                    continue;
+                }
+            };
             let jobs = databases::openclaw_jobs(root, self.stop);
             for (agent, path) in agents {
                 let place = path.to_string_lossy().into_owned();
                 let after = state.rows.get(&place).copied();
                 let from = databases::Agent { name: &agent, path: &path, jobs: &jobs, after };
-                let last = databases::openclaw_agent(kept, ledger, source.name(), &from, self.stop, &mut rows)?;
-                state.rows.insert(place, last);
+                match databases::openclaw_agent(kept, ledger, source.name(), &from, self.stop, &mut rows) {
+                    Ok(last) => {
+                        state.rows.insert(place, last);
+                    }
+                    Err(why) => {
+                        whole = false;
+                        unread.insert(Subject::new(&format!("{} agent {agent}", source.name())), why);
+                    }
+                }
             }
         }
+        looked.read += rows.databases;
         looked.behind += rows.behind;
         looked.bad_lines += rows.bad;
         looked.calls += rows.calls;
@@ -375,7 +399,7 @@ impl Look {
         }
         state.compressed.retain(|day, _| *day == today);
         looked.compressed_events = state.compressed.values().sum();
-        Ok(())
+        whole
     }
 
     fn hermes(
@@ -385,14 +409,15 @@ impl Look {
         kept: &mut Kept,
         ledger: &mut Ledger,
         looked: &mut Looked,
-    ) -> Result<bool, Unread> {
+    ) -> Result<(), Unread> {
         let Some(root) = roots.iter().find(|root| root.join("state.db").exists()) else {
             return Err(missing(source, roots, 0));
         };
         let mut rows = databases::Rows::default();
         databases::hermes(kept, ledger, source.name(), root, self.now, self.stop, &mut rows)?;
+        looked.read += rows.databases;
         looked.calls += rows.calls;
-        Ok(true)
+        Ok(())
     }
 
     fn proxy(
@@ -402,7 +427,7 @@ impl Look {
         ledger: &mut Ledger,
         state: &mut State,
         looked: &mut Looked,
-    ) -> Result<bool, Unread> {
+    ) -> Result<(), Unread> {
         match self.answers.get(source.name()) {
             Some(Ok(answer)) => {
                 let rows = litellm::read(kept, ledger, source.name(), answer)?;
@@ -410,8 +435,9 @@ impl Look {
                 looked.bad_lines += rows.bad;
                 looked.calls += rows.calls;
                 looked.cut_rows += u64::from(rows.cut);
+                looked.read += 1;
                 state.asked.insert(source.name().to_owned(), self.now);
-                Ok(true)
+                Ok(())
             }
             Some(Err(unread)) => Err(unread.clone()),
             None => Err(Unread::ours("panicked", Clean::new("the proxy was not asked"))),
@@ -471,7 +497,7 @@ impl Look {
 
 /// Files that several folders lead to are read once.
 fn once(tasks: &mut Vec<Task<'_>>, from: usize) {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     let mut at = 0;
     tasks.retain(|task| {
         at += 1;
@@ -500,6 +526,7 @@ fn missing(source: &Source, roots: &[PathBuf], odd: u64) -> Unread {
 
 fn take_tally(name: &str, tally: Tally, state: &mut State, looked: &mut Looked, fetched: &mut Fetched) {
     looked.files += tally.files;
+    looked.read += tally.read;
     looked.bytes_read += tally.bytes;
     looked.left_bytes += tally.left;
     looked.calls += tally.calls;
@@ -543,11 +570,12 @@ fn assess(facts: &Facts) -> Vec<Finding> {
         let events = number("compressed_events");
         warn("partial", true, clean!("{events} events are compressed: what they cost is not in the sums"));
     }
-    if let Some(Value::Set(models)) = facts.get(me, "unpriced_models").map(|fact| &fact.value) {
+    if let Some(Value::Set(models)) = facts.get(me, "unpriced_models_today").map(|fact| &fact.value) {
         let named: Vec<String> = models.iter().take(3).map(|model| model.quoted().to_string()).collect();
         let more = if models.len() > 3 { format!(" and {} more", models.len() - 3) } else { String::new() };
-        let tokens = crate::words::human(number("unpriced_tokens"), crate::facts::Unit::None);
-        let said = clean!("no price is known of {}{more}: {tokens} tokens are not in the sums", named.join(", "));
+        let tokens = crate::words::human(number("unpriced_tokens_today"), crate::facts::Unit::None);
+        let said =
+            clean!("no price is known of {}{more}: {tokens} tokens of today are not in the sums", named.join(", "));
         warn("unpriced", true, said);
     }
     if number("bad_lines") >= MANY_BAD && number("bad_lines") > number("calls") {

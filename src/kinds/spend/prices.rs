@@ -158,6 +158,11 @@ impl Prices {
         Some(nano(price.of(tokens) * speed))
     }
 
+    /// Whether a model has a price.
+    pub fn knows(&self, model: &str) -> bool {
+        self.find(model).is_some()
+    }
+
     fn find(&self, model: &str) -> Option<&Price> {
         let exact = |name: &str| self.own.get(name).or_else(|| TABLE.models.get(name));
         if let Some(price) = exact(model).or_else(|| self.family(model)) {

@@ -268,12 +268,37 @@ fn openclaws_databases_row_by_row() {
     event(&db, "s1", 5, "e5", &json!({"input": 500, "output": 500, "cost": {"total": 0}}));
     let seen = desk.next();
     assert_eq!(seen.codes(), ["partial", "unpriced"]);
-    assert_eq!(seen.findings[1].said.as_str(), "no price is known of \"mock/m1\": 1000 tokens are not in the sums");
+    assert_eq!(
+        seen.findings[1].said.as_str(),
+        "no price is known of \"mock/m1\": 1000 tokens of today are not in the sums"
+    );
 
     db.pragma_update(None, "user_version", 24).unwrap();
     let seen = desk.next();
-    assert_eq!(seen.codes(), ["openclaw: schema_unknown"]);
+    assert_eq!(seen.codes(), ["partial", "unpriced", "openclaw agent main: schema_unknown"]);
+    near(seen.number("", "today_usd"), 3.5);
+    let mut never = Desk::new("sources = [{ kind = 'openclaw', path = '{home}/.openclaw' }]");
+    agent(&never.path(".openclaw/agents/main/agent/openclaw-agent.sqlite"), 24);
+    let seen = never.look();
+    assert_eq!(seen.codes(), ["openclaw agent main: schema_unknown"]);
     assert_eq!(seen.number("", "today_usd"), None, "with nothing read there is no sum");
+}
+
+#[test]
+fn an_agent_that_cannot_be_read_leaves_the_others() {
+    let mut desk = Desk::new("sources = [{ kind = 'openclaw', path = '{home}/.openclaw' }]");
+    agent(&desk.path(".openclaw/agents/main/agent/openclaw-agent.sqlite"), 24);
+    let (first, last) = ("agents/a/agent/openclaw-agent.sqlite", "agents/z/agent/openclaw-agent.sqlite");
+    for (at, path) in [first, last].into_iter().enumerate() {
+        let db = agent(&desk.path(&format!(".openclaw/{path}")), 23);
+        event(&db, "s2", 1, &format!("e{at}"), &json!({"input": 10, "cost": {"total": 2.0}}));
+        db.execute_batch("INSERT INTO transcript_events VALUES ('s1', 4, NULL, 1773972000000, x'28b52ffd')").unwrap();
+    }
+    for _ in 0..2 {
+        let seen = desk.next();
+        assert_eq!(seen.codes(), ["partial", "openclaw agent main: schema_unknown"]);
+        assert_eq!((seen.number("", "today_usd"), seen.number("", "compressed_events")), (Some(4.0), Some(2.0)));
+    }
 }
 
 #[test]
@@ -510,8 +535,23 @@ fn models_without_a_price_are_said_until_they_have_one() {
     assert_eq!(seen.codes(), ["unpriced"]);
     assert_eq!(
         seen.said(),
-        "no price is known of \"gpt-5-secret\", \"ollama/qwen3:32b\": 200000 tokens are not in the sums"
+        "no price is known of \"gpt-5-secret\", \"ollama/qwen3:32b\": 200000 tokens of today are not in the sums"
     );
+    // Once it has a price it is no longer said, nor is a day that is over.
+    let mine = r#"{"models": {"ollama/*": {"input": 0, "output": 0}, "gpt-5-secret": {"input": 10, "output": 1}}}"#;
+    desk.add("prices.json", mine);
+    let home = desk.dir.path().to_str().unwrap().to_owned();
+    let without = std::mem::replace(
+        &mut desk.settings,
+        settings::<Spend>(&format!("{source}\nprices = '{{home}}/prices.json'").replace("{home}", &home)),
+    );
+    let seen = desk.next();
+    assert_eq!((seen.codes(), seen.number("", "unpriced_tokens")), (vec![], None));
+    desk.settings = without;
+    assert_eq!(desk.next().codes(), ["unpriced"]);
+    desk.now += jiff::SignedDuration::from_hours(24);
+    let seen = desk.look();
+    assert_eq!((seen.codes(), seen.number("", "unpriced_tokens")), (vec![], Some(200_000.0)));
     let mut priced = Desk::new(&format!("{source}\nprices = '{{home}}/prices.json'"));
     assert_eq!(priced.try_look().unwrap_err().code.as_str(), "prices_unreadable");
     priced.add(
@@ -578,6 +618,50 @@ fn what_lies_in_place_of_a_log() {
     let mut garbage = Desk::new(OWN);
     garbage.add("logs/a.jsonl", &("nonsense\n".repeat(12) + &paid(NOW, "chat", 1.0)));
     assert_eq!(garbage.look().codes(), ["unreadable_lines"]);
+}
+
+#[test]
+fn what_cannot_be_read_does_not_hide_what_was_spent() {
+    let mut desk = Desk::new(&format!("{OWN}\ndaily_limit = 25"));
+    history(&desk);
+    desk.add("logs/a.jsonl", &paid("2026-03-20T02:05:00Z", "nightly", 300.0));
+    desk.look();
+    // A file that went unreadable: here a name that leads nowhere readable, since root may read all.
+    let other = desk.path("logs/b.jsonl");
+    fs::write(&other, paid(NOW, "chat", 1.0)).unwrap();
+    let mut kept = Kept::open(Arc::new(Remembered::default())).unwrap();
+    let mut ledger = Ledger::open(&mut kept, TimeZone::UTC, Prices::shipped(), desk.now).unwrap();
+    let mut listing = Listing::default();
+    listing.glob(&desk.dir.path().join("logs/*.jsonl")).unwrap();
+    let fields = desk.settings.sources[0].fields.clone().unwrap();
+    let task = |file: &logs::Found| Task {
+        source: 0,
+        file: file.clone(),
+        format: Format::Jsonl { job: "a".into(), fields: &fields },
+    };
+    let tasks: Vec<Task<'_>> = listing.files.iter().map(task).collect();
+    fs::remove_file(&other).unwrap();
+    let until = Until { stop: Instant::now() + Duration::from_mins(1), now: desk.now };
+    let tally = logs::read(&mut kept, &mut ledger, &["own".to_owned()], tasks, until, true).unwrap().remove(0);
+    assert_eq!((tally.files, tally.read, tally.unread.is_some()), (2, 1, true));
+
+    // One source cannot be read at all, and of the other a folder: the limit is judged, shares and rates are not.
+    let two = "sources = [{ kind = 'jsonl', name = 'own', path = '{home}/logs/*.jsonl', \
+               fields = { time = '$.ts', cost = '$.usd', job = '$.job' } }, \
+               { kind = 'claude-code', path = '{home}/.claude' }]\ndaily_limit = 25";
+    let mut desk = Desk::new(two);
+    history(&desk);
+    desk.add("logs/a.jsonl", &paid("2026-03-20T02:05:00Z", "nightly", 300.0));
+    let seen = desk.look();
+    assert_eq!(seen.codes(), ["claude-code: no_source"]);
+    let crossed = crossed(&seen);
+    assert!(crossed.len() == 1 && crossed[0].starts_with(": over_limit: $300.00 spent today"), "{crossed:?}");
+    let mut deep = Desk::new(&format!("{CLAUDE}\ndaily_limit = 25"));
+    deep.add(LOG, &claude(Some("m1"), "r1", false, "2026-03-20T01:00:00Z", 12_000_000));
+    deep.path(".claude/projects/1/2/3/4/5/6/7/8/9/10/x.jsonl");
+    let seen = deep.look();
+    assert_eq!(seen.codes(), ["claude-code: too_many_files"]);
+    near(seen.number("", "today_usd"), 300.0);
 }
 
 #[test]
