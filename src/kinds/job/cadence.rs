@@ -56,16 +56,17 @@ impl fmt::Display for Plan {
     }
 }
 
-/// The last start, and its end where it is known.
+/// The last execution: its start and its end, where they are known.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Last {
-    pub started: Timestamp,
+    pub started: Option<Timestamp>,
     pub ended: Option<Timestamp>,
 }
 
 /// When the next start is due, and the time from there to the one after it.
 pub(super) fn due(plan: &Plan, last: Option<Last>, first_seen: Timestamp) -> Option<(Timestamp, SignedDuration)> {
-    let from = last.map_or(first_seen, |last| last.started);
+    let started = last.and_then(|last| last.started);
+    let from = started.or_else(|| last?.ended).unwrap_or(first_seen);
     let slot = |after: Timestamp| {
         let slot = plan.next_after(after)?;
         let after_it = plan.next_after(slot);
@@ -73,7 +74,7 @@ pub(super) fn due(plan: &Plan, last: Option<Last>, first_seen: Timestamp) -> Opt
         Some((slot, after_it.map_or(GRACE.1 * 10, |after_it| after_it.duration_since(slot))))
     };
     let (mut due, mut period) = slot(from)?;
-    if last.is_some() && due.duration_since(from) < EARLY.min(period / 4) {
+    if started.is_some() && due.duration_since(from) < EARLY.min(period / 4) {
         (due, period) = slot(due)?;
     }
     // What ran on beyond its next slot could not start in it.

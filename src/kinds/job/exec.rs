@@ -139,12 +139,12 @@ impl Look {
         let plan = Plan::Slots(schedule.in_zone(&self.zone));
         facts.info(me, "schedule", plan.to_string());
         let last = seen.first();
-        let before = last.map(|last| Last { started: last.execution.started, ended: last.execution.ended });
+        let before = last.map(|last| Last { started: Some(last.execution.started), ended: last.execution.ended });
         let Some((due, period)) = cadence::due(&plan, before, self.first_seen) else { return };
         facts.info(me, "next_start", due);
         let late = self.now.duration_since(due).as_secs();
         let scale = if last.is_none_or(|last| last.ending.is_some()) {
-            let before = before_words(self.now, before.map(|last| last.started));
+            let before = before_words(self.now, before.and_then(|last| last.started));
             cadence::lateness(&plan, cadence::grace(&self.settings, period), period, late, &before)
         } else {
             Scale::plain(Unit::Seconds)

@@ -60,6 +60,10 @@ pub(super) struct Entry {
     /// Its own limit.
     pub limit: Option<SignedDuration>,
     pub last_start: Option<Timestamp>,
+    /// When the last execution ended, where the ledger tells that and not its start.
+    pub last_end: Option<Timestamp>,
+    /// Whether a run is written down only when it has ended. Then `recorded_start` is moved on before it begins.
+    pub told_at_end: bool,
     pub lasted: Option<SignedDuration>,
     pub outcome: Outcome,
     /// Errors in a row, where the ledger counts them.
@@ -413,18 +417,19 @@ fn nanobot(job: &Value, zone: &TimeZone) -> Entry {
     entry
 }
 
-/// A job of Hermes'. It counts nothing: streaks are counted here.
+/// A job of Hermes'. It counts nothing: streaks are counted here. Of a run it writes `last_run_at` when it is over, and
+/// the next start before it begins.
 fn hermes(job: &Value, zone: &TimeZone) -> Entry {
     let at = |key: &str| job.get(key).and_then(moment);
     let created = at("created_at");
     let schedule = job.get("schedule").unwrap_or(&Value::Null);
     let minutes = schedule.get("minutes").and_then(Value::as_i64).filter(|minutes| *minutes > 0);
-    let last_start = at("last_run_at");
+    let last_end = at("last_run_at");
     let plan = match (text(schedule, "kind"), minutes, schedule.get("run_at").and_then(moment)) {
         (Some("cron"), ..) => plan(schedule, created, zone),
         (Some("interval"), Some(minutes), _) => {
-            // It counts from the last run, not from an anchor.
-            let anchor = last_start.or(created).unwrap_or(Timestamp::UNIX_EPOCH);
+            // It counts from the end of the last run, not from an anchor.
+            let anchor = last_end.or(created).unwrap_or(Timestamp::UNIX_EPOCH);
             When::Planned(Plan::Every { every: SignedDuration::from_mins(minutes), anchor })
         }
         (Some("once"), _, Some(at)) => When::Planned(Plan::Once(at)),
@@ -437,7 +442,8 @@ fn hermes(job: &Value, zone: &TimeZone) -> Entry {
         enabled: job.get("enabled").and_then(Value::as_bool).unwrap_or(true) && !paused,
         plan,
         created,
-        last_start,
+        last_end,
+        told_at_end: true,
         outcome: match text(job, "last_status") {
             None => Outcome::Never,
             Some("ok") => Outcome::Ok,

@@ -266,6 +266,7 @@ const FACTS: &[FactDoc] = &[
         "never, running, interrupted, not started, ok, error, skipped, or the exit status or signal",
     ),
     fact("last_start", "info", "when it last started"),
+    fact("last_end", "info", "when it last ended, where its ledger tells that and not the start"),
     fact("last_success", "info", "when it last ended successfully"),
     fact("running", "info", "how many executions run"),
     fact("overlapping", "info", "whether an execution began while one before it still ran"),

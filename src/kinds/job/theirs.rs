@@ -34,6 +34,8 @@ const BACK_OFF: [SignedDuration; 5] = [
 const UNLIMITED: (SignedDuration, SignedDuration) = (SignedDuration::from_hours(2), SignedDuration::from_hours(6));
 /// What a scheduler is given to end an execution that is over its limit.
 const TO_END: SignedDuration = SignedDuration::from_mins(1);
+/// A recorded start that lies this far beyond another is not the same: plans are in whole minutes.
+const MOVED_ON: SignedDuration = SignedDuration::from_secs(30);
 
 /// A fetch without its futures: all of it blocks.
 pub(super) struct Look {
@@ -50,7 +52,7 @@ pub(super) struct Look {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct Kept {
-    /// When the last execution that was seen began, in milliseconds.
+    /// When the last execution that was seen began (or ended, where only that is told), in milliseconds.
     run: Option<i64>,
     /// Errors in a row, interrupted ones among them.
     errors: u32,
@@ -66,7 +68,7 @@ struct Kept {
 impl Kept {
     /// What to remember after this look. Errors since the last look are taken for what the last of them was.
     fn after(before: Option<&Self>, entry: &Entry, now: Timestamp) -> Self {
-        let run = entry.last_start.map(Timestamp::as_millisecond);
+        let run = entry.last_start.or(entry.last_end).map(Timestamp::as_millisecond);
         let schedule = match &entry.plan {
             // Counted from the last run: that it moves is no other schedule.
             When::Planned(Plan::Every { every, .. }) => every.as_millis().to_string(),
@@ -172,6 +174,9 @@ impl Look {
         if let Some(started) = entry.last_start {
             facts.info(me, "last_start", started);
         }
+        if let Some(ended) = entry.last_end {
+            facts.info(me, "last_end", ended);
+        }
         if let Some(error) = entry.error.as_ref().filter(|_| kept.errors > 0) {
             facts.put_foreign(me, "last_error", Clean::text(error, MAX_TEXT_BYTES), Class::Info);
         }
@@ -187,8 +192,30 @@ impl Look {
             return;
         }
         self.words(me, entry, kept, facts);
-        self.running(me, entry, facts);
-        self.cadence(me, entry, kept, facts);
+        let due = self.due(entry, kept);
+        let since = entry.running_since.or_else(|| self.begun(entry, due?.0));
+        self.running(me, entry, since, facts);
+        self.cadence(me, entry, (since.is_some(), due), kept, facts);
+    }
+
+    /// When the next start is due, and the period from there on.
+    fn due(&self, entry: &Entry, kept: &Kept) -> Option<(Timestamp, SignedDuration)> {
+        let When::Planned(plan) = &entry.plan else { return None };
+        let since = kept.since.and_then(|since| Timestamp::from_second(since).ok());
+        let lasted = entry.last_start.zip(entry.lasted);
+        let ended = lasted.and_then(|(start, lasted)| start.checked_add(lasted).ok()).or(entry.last_end);
+        // What was switched on or planned anew counts from then, like a job that never ran.
+        let last = entry.last_start.or(entry.last_end).filter(|last| since.is_none_or(|since| since <= *last));
+        let last = last.map(|_| Last { started: entry.last_start, ended });
+        let first = since.or(entry.created).unwrap_or(self.first_seen);
+        cadence::due(plan, last, first)
+    }
+
+    /// Since when a job runs whose scheduler tells of a run only at its end: it moved the next start on beyond the one
+    /// that is due.
+    fn begun(&self, entry: &Entry, due: Timestamp) -> Option<Timestamp> {
+        let moved_on = entry.recorded_start.is_some_and(|recorded| recorded.duration_since(due) >= MOVED_ON);
+        (entry.told_at_end && moved_on && due <= self.now).then_some(due)
     }
 
     /// What became of what it printed, and of the starts that its scheduler left out.
@@ -219,9 +246,9 @@ impl Look {
         }
     }
 
-    fn running(&self, me: &Subject, entry: &Entry, facts: &mut Facts) {
-        facts.info(me, "running", u32::from(entry.running_since.is_some()));
-        let running = entry.running_since.map(|since| self.now.duration_since(since).max(SignedDuration::ZERO));
+    fn running(&self, me: &Subject, entry: &Entry, since: Option<Timestamp>, facts: &mut Facts) {
+        facts.info(me, "running", u32::from(since.is_some()));
+        let running = since.map(|since| self.now.duration_since(since).max(SignedDuration::ZERO));
         let Some(runtime) = running.or(entry.lasted) else { return };
         let secs = runtime.as_secs();
         let scale = match running {
@@ -232,7 +259,14 @@ impl Look {
     }
 
     /// Whether it started when it should have; its scheduler's own idea of the next start is held against that.
-    fn cadence(&self, me: &Subject, entry: &Entry, kept: &Kept, facts: &mut Facts) {
+    fn cadence(
+        &self,
+        me: &Subject,
+        entry: &Entry,
+        (runs, due): (bool, Option<(Timestamp, SignedDuration)>),
+        kept: &Kept,
+        facts: &mut Facts,
+    ) {
         if let Some(recorded) = entry.recorded_start {
             facts.info(me, "recorded_start", recorded);
         }
@@ -248,27 +282,25 @@ impl Look {
             }
         };
         facts.info(me, "schedule", plan.to_string());
-        let since = kept.since.and_then(|since| Timestamp::from_second(since).ok());
-        let ended = entry.last_start.zip(entry.lasted).and_then(|(start, lasted)| start.checked_add(lasted).ok());
-        // What was switched on or planned anew counts from then, like a job that never ran.
-        let last = entry.last_start.filter(|start| since.is_none_or(|since| since <= *start));
-        let last = last.map(|started| Last { started, ended });
-        let first = since.or(entry.created).unwrap_or(self.first_seen);
         let waits = self.waits(entry);
         if let Some(second) = plan.next_after(self.now).and_then(|next| plan.next_after(next)) {
             facts.info(me, "second_start", second.checked_add(waits).unwrap_or(second));
         }
-        let Some((due, period)) = cadence::due(plan, last, first) else { return };
+        let Some((due, period)) = due else { return };
         facts.info(me, "next_start", due);
         let errors = usize::try_from(kept.errors).unwrap_or(usize::MAX).min(BACK_OFF.len());
         let back_off = errors.checked_sub(1).and_then(|at| BACK_OFF.get(at)).copied().unwrap_or_default();
         let grace = cadence::grace(&self.settings, period).saturating_add(back_off).saturating_add(waits);
         facts.info(me, "start_grace_s", grace.as_secs());
         let late = self.now.duration_since(due).as_secs();
-        let scale = if entry.running_since.is_none() {
-            cadence::lateness(plan, grace, period, late, &before_words(self.now, entry.last_start))
-        } else {
+        let before = match entry.last_end {
+            Some(end) => format!("the last execution ended {} ago", span(self.now.duration_since(end).as_secs())),
+            None => before_words(self.now, entry.last_start),
+        };
+        let scale = if runs {
             Scale::plain(Unit::Seconds)
+        } else {
+            cadence::lateness(plan, grace, period, late, &before)
         };
         facts.gauge(me, "overdue_s", late, scale);
     }

@@ -521,6 +521,63 @@ fn hermes_counts_nothing_so_runs_are_counted_here() {
 }
 
 #[test]
+fn a_job_of_hermes_that_runs_is_not_late() {
+    let hourly = json!({"kind": "interval", "minutes": 60});
+    let daily = json!({"kind": "cron", "expr": "0 12 * * *"});
+    let half_daily = json!({"kind": "cron", "expr": "0 0,12 * * *"});
+    let long = |of: &str| vec![format!("digest too_long: has been running for {of}, and nothing limits it")];
+    for (name, schedule, settings, ended, next, now, want) in [
+        ("runs for an hour and a half", &hourly, "", -HOUR, HOUR, 90 * MIN, vec![]),
+        ("and beyond its next start", &hourly, "grace = '1m'", -HOUR, HOUR, 110 * MIN, vec![]),
+        ("for too long", &hourly, "", -HOUR, HOUR, 3 * HOUR, long("3 h")),
+        (
+            "for longer than it may",
+            &hourly,
+            "max_runtime = '10m'",
+            -HOUR,
+            HOUR,
+            15 * MIN,
+            vec!["digest too_long: has been running for 15 min, at most 10m is allowed".to_owned()],
+        ),
+        (
+            "hangs",
+            &daily,
+            "",
+            20 * MIN - DAY,
+            DAY,
+            7 * HOUR,
+            vec!["digest stuck: has been running for 7 h, and nothing limits it".to_owned()],
+        ),
+        ("is at work since noon", &daily, "", 20 * MIN - DAY, DAY, 100 * MIN, vec![]),
+        ("ended an hour after its start", &daily, "", HOUR, DAY, 2 * HOUR, vec![]),
+        ("ended just before a start", &half_daily, "", -30, 12 * HOUR, HOUR, vec![]),
+        (
+            "was not begun",
+            &daily,
+            "",
+            20 * MIN - DAY,
+            0,
+            90 * MIN,
+            vec![
+                "digest late: was due 1 h 30 min ago (`0 12 * * *`), the last execution ended 1 d 1 h ago".to_owned(),
+            ],
+        ),
+    ] {
+        let mut home = Home::new();
+        let time = |second: i64| at(NOON + second).to_string();
+        let job = json!({
+            "id": "a1", "name": "digest", "enabled": true, "state": "scheduled", "created_at": time(-9 * DAY),
+            "schedule": schedule, "last_run_at": time(ended), "next_run_at": time(next), "last_status": "ok",
+        });
+        home.write("cron/jobs.json", &json!({"jobs": [job]}));
+        (home.now, home.settings) = (NOON + now, settings.to_owned());
+        let found: Vec<String> =
+            home.look("hermes").into_iter().filter(|line| !line.contains("next_start_passed")).collect();
+        assert_eq!(found, want, "{name}");
+    }
+}
+
+#[test]
 fn nanobot_keeps_a_history() {
     let mut home = Home::new();
     let run = |ago: i64, status: &str| json!({"runAtMs": (NOON - ago) * 1_000, "status": status, "durationMs": 5, "error": "no"});
