@@ -18,8 +18,8 @@ use crate::kinds::homes::{OPENCLAW_AGENT, OPENCLAW_STATE};
 use crate::read::MAX_JSON_DEPTH;
 use crate::read::json::parse;
 
-/// Rows of one database in one look.
-const MAX_ROWS: usize = 50_000;
+/// Rows that are looked at in one piece: each is taken in before the next is read, so that nothing is read in vain.
+const WINDOW: usize = 2_000;
 /// Rows before the last one that are read again: a number that was freed is given anew, and what was counted is known.
 const AGAIN: i64 = 500;
 /// Sessions of Hermes that are looked at, the newest.
@@ -63,7 +63,8 @@ pub(super) struct Agent<'a> {
     pub after: Option<i64>,
 }
 
-/// Reads the events of one agent that came since, and gives the number of the last one.
+/// Reads the events of one agent that came since, window by window; `last` is the last row that was taken in, even where
+/// reading ends early.
 pub(super) fn openclaw_agent(
     kept: &mut Kept,
     ledger: &mut Ledger,
@@ -71,23 +72,70 @@ pub(super) fn openclaw_agent(
     agent: &Agent<'_>,
     deadline: Instant,
     rows: &mut Rows,
-) -> Result<i64, Unread> {
-    let Agent { path, jobs, after, .. } = *agent;
+    last: &mut Option<i64>,
+) -> Result<(), Unread> {
+    let Agent { path, after, .. } = *agent;
     let since = ledger.since().saturating_mul(1_000);
-    let from = after.map_or(i64::MIN, |last| last.saturating_sub(AGAIN));
-    let (last, events) = theirs::read(path, Some(&OPENCLAW_AGENT), deadline, |db| {
-        let read = || -> rusqlite::Result<_> {
-            let last: Option<i64> = db.query_row("SELECT max(rowid) FROM transcript_events", [], |row| row.get(0))?;
-            // Numbers begin anew where a database was made anew.
-            let from = if after.is_some_and(|after| last.is_none_or(|last| last < after)) { i64::MIN } else { from };
-            Ok((last, events(db, from, since)?))
+    let mut from = after.map_or(i64::MIN, |last| last.saturating_sub(AGAIN));
+    let mut begun = false;
+    loop {
+        if Instant::now() >= deadline {
+            rows.behind += 1;
+            return Ok(());
+        }
+        let read = theirs::read(path, Some(&OPENCLAW_AGENT), deadline, |db| {
+            let read = || -> rusqlite::Result<_> {
+                let newest: Option<i64> =
+                    db.query_row("SELECT max(rowid) FROM transcript_events", [], |row| row.get(0))?;
+                // Numbers begin anew where a database was made anew.
+                let anew = !begun && after.is_some_and(|after| newest.is_none_or(|newest| newest < after));
+                let from = if anew { i64::MIN } else { from };
+                let to: Option<i64> = db.query_row(
+                    &format!(
+                        "SELECT max(rowid) FROM (SELECT rowid FROM transcript_events WHERE rowid > ?1
+                                                 ORDER BY rowid LIMIT {WINDOW})"
+                    ),
+                    [from],
+                    |row| row.get(0),
+                )?;
+                let Some(to) = to else { return Ok((newest, None, Vec::new())) };
+                Ok((newest, Some(to), events(db, from, to, since)?))
+            };
+            read().map_err(|error| theirs::unread(path, &error))
+        });
+        let (newest, to, events) = match read {
+            // What was taken in before stays; the rest waits.
+            Err(_) if begun && Instant::now() >= deadline => {
+                rows.behind += 1;
+                return Ok(());
+            }
+            read => read?,
         };
-        read().map_err(|error| theirs::unread(path, &error))
-    })?;
-    rows.databases += 1;
-    let full = events.len() >= MAX_ROWS;
-    rows.behind += u64::from(full);
-    let reached = if full { events.last().map(|event| event.rowid) } else { last };
+        rows.databases += u64::from(!begun);
+        begun = true;
+        take(kept, ledger, source, agent, events, rows)?;
+        let Some(to) = to else {
+            last.get_or_insert(0);
+            return Ok(());
+        };
+        *last = Some(to);
+        if newest.is_none_or(|newest| newest <= to) {
+            return Ok(());
+        }
+        from = to;
+    }
+}
+
+/// Takes in what the events of one window say.
+fn take(
+    kept: &mut Kept,
+    ledger: &mut Ledger,
+    source: &str,
+    agent: &Agent<'_>,
+    events: Vec<Event>,
+    rows: &mut Rows,
+) -> Result<(), Unread> {
+    let Agent { jobs, after, .. } = *agent;
     for event in events {
         // Those that are read again were counted as compressed, too.
         let fresh = after.is_none_or(|after| event.rowid > after);
@@ -121,10 +169,10 @@ pub(super) fn openclaw_agent(
             return Err(unread);
         }
     }
-    Ok(reached.unwrap_or(0))
+    Ok(())
 }
 
-fn events(db: &Connection, from: i64, since: i64) -> rusqlite::Result<Vec<Event>> {
+fn events(db: &Connection, from: i64, to: i64, since: i64) -> rusqlite::Result<Vec<Event>> {
     let has_windows =
         db.prepare("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'session_windows'")?.exists([])?;
     let key = if has_windows {
@@ -141,9 +189,9 @@ fn events(db: &Connection, from: i64, since: i64) -> rusqlite::Result<Vec<Event>
                       CASE WHEN e.event_json IS NULL THEN NULL WHEN json_valid(e.event_json) THEN e.event_json
                            ELSE '{{}}' END AS event_json
                FROM transcript_events e
-               WHERE e.rowid > ?1 AND e.created_at >= ?2
+               WHERE e.rowid > ?1 AND e.rowid <= ?2 AND e.created_at >= ?3
                  AND (e.event_json IS NULL OR instr(e.event_json, '\"usage\"') > 0)
-               ORDER BY e.rowid LIMIT {MAX_ROWS})"
+               ORDER BY e.rowid)"
     ))?;
     let text = |row: &rusqlite::Row<'_>, at: usize| -> rusqlite::Result<Option<String>> {
         Ok(match row.get_ref(at)? {
@@ -151,7 +199,7 @@ fn events(db: &Connection, from: i64, since: i64) -> rusqlite::Result<Vec<Event>
             _ => None,
         })
     };
-    let rows = query.query_map(params![from, since], |row| {
+    let rows = query.query_map(params![from, to, since], |row| {
         Ok(Event {
             rowid: row.get(0)?,
             session_key: text(row, 1)?,

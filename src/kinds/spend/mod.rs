@@ -378,14 +378,15 @@ impl Look {
                 let place = path.to_string_lossy().into_owned();
                 let after = state.rows.get(&place).copied();
                 let from = databases::Agent { name: &agent, path: &path, jobs: &jobs, after };
-                match databases::openclaw_agent(kept, ledger, source.name(), &from, self.stop, &mut rows) {
-                    Ok(last) => {
-                        state.rows.insert(place, last);
-                    }
-                    Err(why) => {
-                        whole = false;
-                        unread.insert(Subject::new(&format!("{} agent {agent}", source.name())), why);
-                    }
+                let mut last = after;
+                let read =
+                    databases::openclaw_agent(kept, ledger, source.name(), &from, self.stop, &mut rows, &mut last);
+                if let Some(last) = last {
+                    state.rows.insert(place, last);
+                }
+                if let Err(why) = read {
+                    whole = false;
+                    unread.insert(Subject::new(&format!("{} agent {agent}", source.name())), why);
                 }
             }
         }

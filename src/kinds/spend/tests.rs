@@ -302,6 +302,36 @@ fn an_agent_that_cannot_be_read_leaves_the_others() {
 }
 
 #[test]
+fn a_large_database_is_read_piece_by_piece() {
+    let mut desk = Desk::new("sources = [{ kind = 'openclaw', path = '{home}/.openclaw' }]");
+    let path = desk.path(".openclaw/agents/main/agent/openclaw-agent.sqlite");
+    let db = Connection::open(&path).unwrap();
+    // A time that is none stands far behind the first piece.
+    db.execute_batch(
+        r#"PRAGMA user_version = 23; CREATE TABLE transcript_events (session_id TEXT, seq INTEGER, event_json TEXT, created_at);
+           WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 5000)
+           INSERT INTO transcript_events SELECT 's', n, '{"message": {"usage": {"cost": {"total": 0.01}}}}',
+               CASE n WHEN 4500 THEN 'soon' ELSE 1773972000000 END FROM n;"#,
+    )
+    .unwrap();
+    let seen = desk.look();
+    assert_eq!(seen.codes(), ["openclaw agent main: schema_unknown"]);
+    near(seen.number("", "today_usd"), 40.0);
+    db.execute_batch("UPDATE transcript_events SET created_at = 1773972000000 WHERE seq = 4500").unwrap();
+    let seen = desk.next();
+    assert_eq!((seen.codes(), seen.number("", "calls")), (vec![], Some(1000.0)));
+    near(seen.number("", "today_usd"), 50.0);
+
+    // Where no time is left the rest waits, and that is no error.
+    let mut kept = Kept::open(Arc::new(Remembered::default())).unwrap();
+    let mut ledger = Ledger::open(&mut kept, TimeZone::UTC, Prices::shipped(), desk.now).unwrap();
+    let (mut rows, mut last) = (databases::Rows::default(), None);
+    let main = databases::Agent { name: "main", path: &path, jobs: &BTreeMap::new(), after: None };
+    databases::openclaw_agent(&mut kept, &mut ledger, "o", &main, Instant::now(), &mut rows, &mut last).unwrap();
+    assert_eq!((rows.behind, rows.calls, last), (1, 0, None));
+}
+
+#[test]
 fn an_older_openclaws_files() {
     let mut desk = Desk::new("sources = [{ kind = 'openclaw', path = '{home}/.openclaw' }]");
     let line = |id: &str| {
