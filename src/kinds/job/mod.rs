@@ -248,6 +248,7 @@ const fn fact(name: &'static str, class: &'static str, about: &'static str) -> F
 
 const FACTS: &[FactDoc] = &[
     fact("jobs", "info", "of the check itself: how many jobs were looked at"),
+    fact("switched_on", "set", "of another ledger: the jobs that are switched on, by name, foreign"),
     fact("jobs_left_out", "info", "of the check itself: how many were not"),
     fact("jobs_disabled", "info", "of the check itself: how many are switched off in the agent's ledger"),
     fact("jobs_missing", "info", "of the check itself: those of `jobs` that the agent's ledger doesn't have"),

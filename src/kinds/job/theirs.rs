@@ -128,6 +128,9 @@ impl Look {
         let judged: Vec<&Entry> = ledger.jobs.iter().filter(|entry| !off(entry) && self.wanted(entry)).collect();
         let left_out = judged.len().saturating_sub(MAX_JOBS) + ledger.left_out;
         fetched.facts.info(&none, "jobs", judged.len().min(MAX_JOBS));
+        // A job that is taken out or switched off is looked at no more: that is said, once.
+        let switched_on = judged.iter().take(MAX_JOBS).map(|entry| Clean::line(&entry.name, 120)).collect();
+        fetched.facts.set(&none, "switched_on", switched_on, true);
         if left_out > 0 {
             fetched.facts.info(&none, "jobs_left_out", left_out);
         }
