@@ -72,12 +72,9 @@ const OLLAMA: Traces = Some(&[
     Trace::Port(11434),
     Trace::Program("ollama"),
 ]);
-const OPENCLAW: Traces = Some(&[
-    Trace::Path("~/.openclaw/openclaw.json"),
-    Trace::Path("~/.openclaw/state"),
-    Trace::Port(18789),
-    Trace::Program("openclaw"),
-]);
+// No port: its checks read the folder, which a gateway in a container keeps elsewhere.
+const OPENCLAW: Traces =
+    Some(&[Trace::Path("~/.openclaw/openclaw.json"), Trace::Path("~/.openclaw/state"), Trace::Program("openclaw")]);
 const QDRANT: Traces = Some(&[
     Trace::Path("/etc/systemd/system/multi-user.target.wants/qdrant.service"),
     Trace::Path("/var/lib/qdrant"),
@@ -110,4 +107,15 @@ impl Pack {
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Pack> {
     PACKS.iter().find(|pack| pack.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openclaw_is_found_by_what_its_checks_read() {
+        let traces = find("openclaw").and_then(|pack| pack.traces).unwrap();
+        assert!(!traces.iter().any(|trace| matches!(trace, Trace::Port(_))), "{traces:?}");
+    }
 }

@@ -145,7 +145,8 @@ impl Look {
         for entry in ledger.jobs.iter().filter(|entry| off(entry)).take(MAX_JOBS) {
             after.insert(entry.id.clone(), Kept::after(before.get(&entry.id), entry, self.now));
         }
-        for (name, unread) in ledger.unread {
+        let jobs = &self.settings.jobs;
+        for (name, unread) in ledger.unread.into_iter().filter(|(name, _)| jobs.is_empty() || jobs.contains(name)) {
             fetched.unread.insert(Subject::new(&name), unread);
         }
         fetched.remember = vec![(KEPT.to_owned(), serde_json::to_vec(&after).ok())];
@@ -190,7 +191,7 @@ impl Look {
         };
         facts.gauge(me, "consecutive_failures", failed, failing(&self.settings, failed, &last));
         facts.info(me, "interrupted", kept.interrupted);
-        if let Some(why) = &entry.auto_disabled {
+        if let Some(why) = entry.auto_disabled.as_ref().filter(|_| !entry.enabled) {
             facts.put_foreign(me, "auto_disabled", Clean::line(why, MAX_TEXT_BYTES), Class::Info);
             return;
         }
@@ -300,11 +301,8 @@ impl Look {
             Some(end) => format!("the last execution ended {} ago", span(self.now.duration_since(end).as_secs())),
             None => before_words(self.now, entry.last_start),
         };
-        let scale = if runs {
-            Scale::plain(Unit::Seconds)
-        } else {
-            cadence::lateness(plan, grace, period, late, &before)
-        };
+        let scale =
+            if runs { Scale::plain(Unit::Seconds) } else { cadence::lateness(plan, grace, period, late, &before) };
         facts.gauge(me, "overdue_s", late, scale);
     }
 

@@ -182,10 +182,14 @@ async fn awake(settings: &Settings, api: &Api<'_>, seen: &mut Seen) -> Result<()
     let of = |name: &str| metrics::sum(&text, &format!("llamacpp:{name}"));
     match (answer.status, of("requests_processing")) {
         (200, Some(running)) => {
+            // Tokens are added up when a request ends. While one goes on only this counter moves; without it nobody can
+            // tell a long answer from none.
+            let tokens = of("n_decode_total")
+                .and_then(|steps| plus(Some(steps), plus(of("tokens_predicted_total"), of("prompt_tokens_total"))));
             seen.work = Some(Work {
                 running,
                 waiting: of("requests_deferred").unwrap_or(0.0),
-                tokens: plus(of("tokens_predicted_total"), of("prompt_tokens_total")),
+                tokens,
                 cache_percent: metrics::most(&text, "llamacpp:kv_cache_usage_ratio").map(|share| share * 100.0),
             });
         }

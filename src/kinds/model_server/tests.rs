@@ -302,11 +302,13 @@ fn llamacpp_loads_sleeps_and_works() {
             "no_metrics: `/metrics` answered 501 without numbers, and `max_waiting` needs them",
         ]
     );
-    let text = |tokens: u32| {
-        format!(
-            "llamacpp:requests_processing 1\nllamacpp:requests_deferred 2\nllamacpp:tokens_predicted_total {tokens}\n"
-        )
-    };
+    // One long answer: its tokens are added up when it ends.
+    let older = "llamacpp:requests_processing 1\nllamacpp:requests_deferred 2\nllamacpp:tokens_predicted_total 7\n";
+    let text = |steps: u32| format!("{older}llamacpp:n_decode_total {steps}\n");
+    let mut server = llamacpp("");
+    server.site.answer("/metrics", 200, "text/plain", older);
+    server.trouble(0);
+    assert_eq!(server.trouble(900), NOTHING);
     let mut server = llamacpp("");
     server.site.answer("/metrics", 200, "text/plain", &text(7));
     server.trouble(0);

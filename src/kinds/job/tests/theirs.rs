@@ -174,6 +174,7 @@ fn each_trap_is_told_from_its_harmless_twin() {
             with(failed(1, EXIT), json!({"autoDisabled": {"reason": "schedule-errors"}})),
             Some(format!("j auto_disabled: its scheduler switched it off (\"schedule-errors\"), last with \"{EXIT}\"")),
         ),
+        ("switched on again by hand", none(), state(json!({"autoDisabled": {"reason": "schedule-errors"}})), None),
         ("restarted twice", none(), failed(2, RESTART), None),
         (
             "again and again",
@@ -454,6 +455,9 @@ fn what_is_not_known_is_unknown() {
     database().execute_batch("UPDATE cron_jobs SET state_json = '{\"half'").unwrap();
     let fetched = home.fetch("openclaw").unwrap();
     assert_eq!(fetched.unread[&Subject::new("j")].code.as_str(), "bad_ledger");
+    // Whoever asks for another job hears nothing of it.
+    home.settings = "jobs = ['other']".to_owned();
+    assert!(home.fetch("openclaw").unwrap().unread.is_empty());
     let database = || Connection::open(home.dir.path().join("state/openclaw.sqlite")).unwrap();
     database().execute_batch("ALTER TABLE cron_jobs RENAME COLUMN job_json TO description").unwrap();
     assert_eq!(unread(&mut home), "schema_unknown");
@@ -558,9 +562,7 @@ fn a_job_of_hermes_that_runs_is_not_late() {
             20 * MIN - DAY,
             0,
             90 * MIN,
-            vec![
-                "digest late: was due 1 h 30 min ago (`0 12 * * *`), the last execution ended 1 d 1 h ago".to_owned(),
-            ],
+            vec!["digest late: was due 1 h 30 min ago (`0 12 * * *`), the last execution ended 1 d 1 h ago".to_owned()],
         ),
     ] {
         let mut home = Home::new();
