@@ -170,7 +170,11 @@ fn the_pack_on_a_container_and_on_a_host() {
 
     let mut lab = shipped(false);
     for (file, text) in [
-        (LOG, "Mar 20 21:30:00 box sshd[812]: Accepted password for anna from 192.0.2.7 port 1 ssh2\n"),
+        (
+            LOG,
+            "Mar 20 21:30:00 box sshd[812]: Accepted password for anna from 192.0.2.7 port 1 ssh2\n\
+             Mar 20 21:30:00 box sudo: anna : TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=/bin/ls\n",
+        ),
         (".ssh/id_ed25519", "x"),
         (".ssh/authorized_keys", "x"),
         ("etc/shadow", "x"),

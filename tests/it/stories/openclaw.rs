@@ -289,9 +289,18 @@ fn jobs_are_judged_by_their_own_schedules() {
     drop(claw);
     for (name, job, more, state, want) in twins {
         let mut claw = Claw::new();
+        let is_off = more == json!({"enabled": false}) && state.get("autoDisabled").is_none();
         claw.job(job, more, state);
         let ran = claw.after(15);
         match want {
+            // A job that somebody switched off is well, and is told of once: nobody looks at it any more.
+            None if is_off => {
+                assert_eq!(
+                    item(&ran.expect("green", true, &["openclaw-jobs"])),
+                    "openclaw-jobs: switched_on: \"mail digest\" removed"
+                );
+                claw.after(15).quiet();
+            }
             None => ran.quiet(),
             Some((status, said)) => {
                 let report = ran.expect(status, true, &[&format!("openclaw-jobs/{job}")]);
