@@ -48,7 +48,7 @@ fn page(doc: &KindDoc, schema: &Value) -> String {
     let _ = write!(page, "\nExample:\n\n{}\nSettings, beside those of every check:\n", doc.example);
     for (key, value) in settings(doc.name, schema) {
         let _ = writeln!(page, "\n  {key}{}", of_what(&value, schema));
-        for described in value["description"].as_str().unwrap_or_default().lines() {
+        for described in of(&value, "/description").as_str().unwrap_or_default().lines() {
             let _ = writeln!(page, "      {described}");
         }
     }
@@ -73,33 +73,31 @@ fn page(doc: &KindDoc, schema: &Value) -> String {
 
 /// The keys of a kind that other kinds have not, as the schema of the config describes them.
 fn settings(kind: &str, schema: &Value) -> Vec<(String, Value)> {
-    let kinds = schema["properties"]["check"]["additionalProperties"]["oneOf"].as_array();
-    let properties = |of: &Value| of["properties"].as_object().cloned().unwrap_or_default();
+    let kinds = of(schema, "/properties/check/additionalProperties/oneOf").as_array();
+    let properties = |kind: &Value| of(kind, "/properties").as_object().cloned().unwrap_or_default();
     let others = kinds.into_iter().flatten();
-    let common = |key: &String| others.clone().all(|of| of["properties"].get(key).is_some());
-    let own = others.clone().find(|of| of["title"] == kind).map(properties).unwrap_or_default();
+    let common = |key: &String| others.clone().all(|kind| of(kind, "/properties").get(key).is_some());
+    let own = others.clone().find(|other| of(other, "/title") == kind).map(properties).unwrap_or_default();
     own.into_iter().filter(|(key, _)| !common(key)).collect()
 }
 
 /// The type and the default of a setting, in words.
 fn of_what(value: &Value, schema: &Value) -> String {
-    let named =
-        value["$ref"].as_str().and_then(|at| at.rsplit('/').next()).map_or(value, |name| &schema["$defs"][name]);
-    let kind = match (&named["type"], &value["anyOf"]) {
-        (Value::String(kind), _) => format!(" ({kind})"),
-        _ => String::new(),
-    };
-    let words: Vec<&str> = named["enum"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .chain(named["oneOf"].as_array().into_iter().flatten().map(|one| &one["const"]))
-        .filter_map(Value::as_str)
-        .collect();
+    let name = of(value, "/$ref").as_str().and_then(|at| at.rsplit('/').next());
+    let named = name.map_or(value, |name| of(schema, &format!("/$defs/{name}")));
+    let kind = of(named, "/type").as_str().map_or_else(String::new, |kind| format!(" ({kind})"));
+    let listed = of(named, "/enum").as_array().into_iter().flatten();
+    let described = of(named, "/oneOf").as_array().into_iter().flatten().map(|one| of(one, "/const"));
+    let words: Vec<&str> = listed.chain(described).filter_map(Value::as_str).collect();
     let words = if words.is_empty() { String::new() } else { format!(", one of {}", words.join(", ")) };
-    let default = match &value["default"] {
+    let default = match of(value, "/default") {
         Value::Null => String::new(),
         default => format!(", by default {default}"),
     };
     format!("{kind}{words}{default}")
+}
+
+/// What lies at a JSON pointer, or null.
+fn of<'a>(value: &'a Value, pointer: &str) -> &'a Value {
+    value.pointer(pointer).unwrap_or(&Value::Null)
 }

@@ -286,17 +286,16 @@ password = "file:~/.config/pulsecheck/mail-password"
             put(&mut fetched.facts, &kept.came);
             return Ok(fetched);
         }
-        let (came, took) = match just_refused(cx, &digest) {
-            Some(refused) => refused,
-            None => {
-                let began = Instant::now();
-                let came = log_in(settings, cx, deadline).await?;
-                let took = began.elapsed();
-                if came.refused.is_some() {
-                    note_refused(cx, &digest, &came, took);
-                }
-                (came, took)
+        let (came, took) = if let Some(refused) = just_refused(cx, &digest) {
+            refused
+        } else {
+            let began = Instant::now();
+            let came = log_in(settings, cx, deadline).await?;
+            let took = began.elapsed();
+            if came.refused.is_some() {
+                note_refused(cx, &digest, &came, took);
             }
+            (came, took)
         };
         remote::put_elapsed(&mut fetched.facts, took, settings.warn_after, settings.fail_after);
         put(&mut fetched.facts, &came);

@@ -50,6 +50,7 @@ pub(super) struct Ledger {
 
 /// One job.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "as its ledger has them")]
 pub(super) struct Entry {
     pub id: String,
     pub name: String,

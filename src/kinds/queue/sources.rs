@@ -376,14 +376,13 @@ impl Asked<'_> {
             return Err(unclear(clean!("the stream has no group {}", Clean::line(group, 80).quoted())));
         };
         let number = |name: &str| field(info, name).and_then(Json::as_u64);
-        let waiting = match number("lag") {
-            Some(lag) => lag,
+        let waiting = if let Some(lag) = number("lag") {
+            lag
+        } else {
             // Before Redis 7, and after entries were deleted, the server doesn't know: what lies behind is counted.
-            None => {
-                let last = field(info, "last-delivered-id").and_then(plain_text).unwrap_or_else(|| "0-0".to_owned());
-                let behind = self.redis.ask(&["XRANGE", key, &format!("({last}"), "+", "COUNT", MAX_BEHIND]).await?;
-                u64::try_from(behind.as_array().map_or(0, Vec::len)).unwrap_or(u64::MAX)
-            }
+            let last = field(info, "last-delivered-id").and_then(plain_text).unwrap_or_else(|| "0-0".to_owned());
+            let behind = self.redis.ask(&["XRANGE", key, &format!("({last}"), "+", "COUNT", MAX_BEHIND]).await?;
+            u64::try_from(behind.as_array().map_or(0, Vec::len)).unwrap_or(u64::MAX)
         };
         seen.done = number("entries-read").zip(number("pending")).map(|(read, pending)| read.saturating_sub(pending));
         if let pending @ 1.. = number("pending").unwrap_or_default() {

@@ -658,7 +658,7 @@ fn what_cannot_be_read_does_not_hide_what_was_spent() {
     desk.look();
     // A file that went unreadable: here a name that leads nowhere readable, since root may read all.
     let other = desk.path("logs/b.jsonl");
-    fs::write(&other, paid(NOW, "chat", 1.0)).unwrap();
+    files::replace(&other, paid(NOW, "chat", 1.0).as_bytes(), 0o600).unwrap();
     let mut kept = Kept::open(Arc::new(Remembered::default())).unwrap();
     let mut ledger = Ledger::open(&mut kept, TimeZone::UTC, Prices::shipped(), desk.now).unwrap();
     let mut listing = Listing::default();

@@ -201,6 +201,7 @@ fn a_slow_start_is_quiet_and_a_restart_is_said_once() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of traps and twins")]
 fn jobs_are_judged_by_their_own_schedules() {
     let boom = |times: u32, error: &str| json!({"lastRunStatus": "error", "lastStatus": "error", "lastError": error, "consecutiveErrors": times});
     let exit = "command exited with code 3";
