@@ -22,7 +22,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 /// How long a look may take.
 const WITHIN: Duration = Duration::from_secs(2);
 /// Beyond that: a busy machine is not the look's fault.
-const SLACK: Duration = Duration::from_secs(3);
+const SLACK: Duration = Duration::from_secs(10);
 
 /// Every setting that can name a file: the kind, the key, and a table in which `{path}` is that file, `{good}` one that
 /// is well, and `{port}` a port of loopback that hangs up.
